@@ -1,0 +1,50 @@
+"""nasx: neural architecture search and scaling rules.
+
+    import nasx
+    run = nasx.search(nasx.load("studies/tinynet.yaml"))
+    nasx.front(run)
+
+Names are loaded on first use, so that `import nasx` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasx.cost.api import cost, measure
+    from nasx.export import export
+    from nasx.record import Run
+    from nasx.registry import spaces
+    from nasx.report import report
+    from nasx.results.front import front
+    from nasx.results.rule import rule
+    from nasx.search.engine import search
+    from nasx.studyfile import load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "nasx.studyfile",
+    "search": "nasx.search.engine",
+    "Run": "nasx.record",
+    "front": "nasx.results.front",
+    "rule": "nasx.results.rule",
+    "report": "nasx.report",
+    "export": "nasx.export",
+    "cost": "nasx.cost.api",
+    "measure": "nasx.cost.api",
+    "spaces": "nasx.registry",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of use
+    "load", "search", "Run", "front", "rule", "report", "export", "cost", "measure", "spaces",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load one of the ten public names."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'nasx' has no attribute '{name}'")

@@ -1,0 +1,5 @@
+"""Run `python -m nasx`."""
+
+from nasx.cli import main
+
+main()

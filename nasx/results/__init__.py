@@ -1,0 +1,1 @@
+"""Results, computed from the record alone."""

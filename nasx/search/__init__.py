@@ -1,0 +1,1 @@
+"""The search: proposals, rungs, the loop and its executors."""

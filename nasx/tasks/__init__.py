@@ -1,0 +1,1 @@
+"""The tasks that nasx trains on: one file, one kind of problem."""

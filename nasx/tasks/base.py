@@ -1,0 +1,70 @@
+"""A task: shape, data, loss and scores, with three disjoint splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasx.shape import Boxes, Shape, TaskShape
+
+__all__ = ["Batch", "Boxes", "Shape", "Split", "Task", "TaskShape"]
+
+Split = Literal["train", "valid", "test"]
+
+
+@dataclass
+class Batch:
+    """What one step sees: `inputs` (N, C, H, W) float32, `targets` by name, and the head asked.
+
+    Class targets are `targets["label"]` (N,) int64.
+    """
+
+    inputs: Tensor
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    head: str = ""
+
+
+class Task(Protocol):
+    """Data, loss and scores of one problem.
+
+    `train` is learnt from; `valid` decides rungs, objectives and every choice; `test` is scored
+    once per front member in the final pass, shown beside valid, and never selected on.
+    """
+
+    name: str
+    shape: TaskShape
+    metrics: tuple[str, ...]  # the score names `score` returns, the primary one first
+
+    def size(self, split: Split) -> int:
+        """Return the number of samples in a split."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of the data, part of the study's identity."""
+
+    def batches(
+        self,
+        split: Split,
+        shape: Shape,
+        batch: int,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+    ) -> Iterator[Batch]:
+        """Yield one pass over a split, resized to `shape` (C, H, W); shuffled by `generator`.
+
+        With a generator the last incomplete batch is dropped; without, every sample comes once
+        and in order. Inputs are in torch.channels_last memory format.
+        """
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Return the mean training loss of one batch."""
+
+    def score(self, model: nn.Module, split: Split, shape: Shape) -> dict[str, float]:
+        """Score an eval-mode model; top1 in percent, psnr in dB."""
+
+    def illustrate(self, model: nn.Module, shape: Shape, k: int, folder: Path) -> list[Path]:
+        """Write up to k small PNGs of what the model does on valid samples into `folder`."""
