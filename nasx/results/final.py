@@ -61,7 +61,7 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
 
     members = [e["trial"] for e in front(snapshot)]
     near = [t.name for t in near_front(snapshot, snapshot.study.final.neighbours)]
-    roles = {name: "front" for name in members} | {n: "neighbour" for n in near if n not in members}
+    roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
     numbers = {int(name[1:]): role for name, role in roles.items()}
     if not wants_latency(snapshot.study):
         for number, role in numbers.items():
