@@ -9,7 +9,6 @@ compares records of two days.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from torch import nn
 
 from nasx.cost.runtimes import RUNTIMES, Plan, Samples, sample_models
 from nasx.errors import NasxError
+from nasx.files import append_json
 from nasx.shape import Shape
 from nasx.study import Measure
 
@@ -93,9 +93,9 @@ def time_models(
     raw: Path | None = None,
 ) -> dict[str, Latency]:
     """Time ONNX models, given as bytes by name, like `time_networks`."""
-    _check(measure, passes, runs)
     if measure.runtime != "onnxruntime":
         raise NasxError(f"an ONNX file runs in onnxruntime, not in '{measure.runtime}'")
+    _check(measure, passes, runs)
     plan = Plan(seed, passes, runs)
     return _summarise(sample_models(models, measure, plan), measure, plan, raw)
 
@@ -170,7 +170,6 @@ def _append(raw: Path, samples: Samples, measure: Measure, plan: Plan) -> None:
         "machine": samples.machine,
         "others": samples.others,
     }
-    lines = [json.dumps(line) for line in (head, *samples.rows)]
     raw.parent.mkdir(parents=True, exist_ok=True)
-    with raw.open("a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    for line in (head, *samples.rows):
+        append_json(raw, line)

@@ -4,16 +4,25 @@ This file stands alone: its text, followed by a call of `main`, is piped to an i
 (`python3 -`), on this machine or through any command such as ssh. It prints one JSON line.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import os
 import platform
-import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Run = Callable[[], Any]
+Clock = Callable[[], float]
 
 
-def collect(runners, calibrate, clock, passes, runs, seed):
+def collect(
+    runners: Mapping[str, Run], calibrate: Run, clock: Clock, passes: int, runs: int, seed: int
+) -> list[dict[str, Any]]:
     """Visit every runner once per pass, in an order drawn anew; return one row per visit.
 
     A visit: one warm run thrown away, the calibrator, then `runs` timed runs. With few runners
@@ -25,7 +34,7 @@ def collect(runners, calibrate, clock, passes, runs, seed):
     names = list(runners)
     times = -(-6 // len(names))
 
-    def timed(run):
+    def timed(run: Run) -> tuple[float, float]:
         wall, cpu = time.perf_counter(), clock()
         run()
         cpu = clock() - cpu
@@ -53,30 +62,35 @@ def collect(runners, calibrate, clock, passes, runs, seed):
     return rows
 
 
-def clock_for(threads):
+def clock_for(threads: int) -> Clock:
     """Return the CPU clock: of the calling thread, or of the process where it has helpers."""
     return time.thread_time if threads == 1 else time.process_time
 
 
-def others(since=None):
-    """Return CPU seconds (all processes, this one), or cores others kept busy since such a pair."""
+def cpu_use() -> tuple[float, float, float] | None:
+    """Return CPU seconds of all processes, of this one, and wall seconds; None where unknown."""
     try:
-        with open("/proc/stat") as file:
+        with Path("/proc/stat").open() as file:
             ticks = [int(t) for t in file.readline().split()[1:9]]
         busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
-    now = (busy, time.process_time(), time.perf_counter())
-    if since is None:
-        return now
-    return max(0.0, (now[0] - since[0] - now[1] + since[1]) / (now[2] - since[2]))
+    return busy, time.process_time(), time.perf_counter()
 
 
-def machine():
+def others_since(before: tuple[float, float, float] | None) -> float | None:
+    """Return how many cores other processes kept busy since `before`."""
+    now = cpu_use()
+    if before is None or now is None:
+        return None
+    return max(0.0, (now[0] - before[0] - now[1] + before[1]) / (now[2] - before[2]))
+
+
+def machine() -> dict[str, Any]:
     """Return what the samples depend on: CPU model, cores, affinity, versions."""
     model = platform.processor()
     try:
-        with open("/proc/cpuinfo") as file:
+        with Path("/proc/cpuinfo").open() as file:
             model = next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
@@ -89,8 +103,8 @@ def machine():
     }
 
 
-def session_of(model, threads):
-    """Open a model (bytes or path) on `threads` threads of the CPU, silent and without spinning."""
+def session_of(model: bytes, threads: int) -> Any:
+    """Open a model on `threads` threads of the CPU, silent and without spinning."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
@@ -106,7 +120,7 @@ def session_of(model, threads):
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
-def feed_of(session, batch, name):
+def feed_of(session: Any, batch: int, name: str) -> dict[str, Any]:
     """Return random inputs of batch size `batch` for a session; what cannot be made is refused."""
     import numpy
 
@@ -115,43 +129,44 @@ def feed_of(session, batch, name):
     for put in session.get_inputs():
         shape = [batch if i == 0 and not isinstance(n, int) else n for i, n in enumerate(put.shape)]
         if put.type not in TYPES or not all(isinstance(n, int) for n in shape):
-            raise ValueError("%s: no input can be made for %s %s" % (name, put.type, put.shape))
+            raise ValueError(f"{name}: no input can be made for {put.type} {put.shape}")
         if shape[0] != batch:
-            raise ValueError("%s takes batches of %d only, not %d" % (name, shape[0], batch))
+            raise ValueError(f"{name} takes batches of {shape[0]} only, not {batch}")
         feed[put.name] = generator.standard_normal(shape).astype(TYPES[put.type])
     return feed
 
 
-def runner_of(model, threads, batch, name):
+def runner_of(model: bytes, threads: int, batch: int, name: str) -> Run:
     """Return a callable of no arguments that runs a model once."""
     session = session_of(model, threads)
     feed = feed_of(session, batch, name)
     return lambda: session.run(None, feed)
 
 
-def measure(header, models, calibrator):
+def measure(
+    header: Mapping[str, int], models: Mapping[str, bytes], calibrator: bytes
+) -> dict[str, Any]:
     """Time models (bytes by name) as `header` says; return rows, machine and modules loaded."""
     import onnxruntime
 
     threads = header["threads"]
     runners = {n: runner_of(m, threads, header["batch"], n) for n, m in models.items()}
-    calibrate = runner_of(calibrator, 1, 8, "calibrator")  # always one thread
+    calibrate = runner_of(calibrator, 1, 2, "calibrator")  # always one thread
     for run in runners.values():  # first runs allocate
         run()
-    before = others()
+    before = cpu_use()
     rows = collect(
         runners, calibrate, clock_for(threads), header["passes"], header["runs"], header["seed"]
     )
     return {
         "rows": rows,
         "machine": {**machine(), "onnxruntime": onnxruntime.__version__},
-        "others": None if before is None else others(before),
-        "load": statistics.fmean(row["load"] or 0.0 for row in rows),
+        "others": others_since(before),
         "modules": sorted({name.split(".")[0] for name in sys.modules}),
     }
 
 
-def main(payload):
+def main(payload: str) -> None:
     """Decode a payload, measure, print the answer; a fault becomes {"error": ...}."""
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     try:
@@ -159,5 +174,6 @@ def main(payload):
         models = {n: base64.b64decode(m) for n, m in asked["models"].items()}
         answer = measure(asked["header"], models, base64.b64decode(asked["calibrator"]))
     except Exception as error:
-        answer = {"error": "%s: %s" % (type(error).__name__, str(error).split("\n")[0])}
+        first = str(error).split("\n")[0]
+        answer = {"error": f"{type(error).__name__}: {first}"}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from nasx.cost.untouched import untouched
 from nasx.errors import NasxError
 from nasx.shape import Shape
 from nasx.study import Measure
+
+SECONDS = 60  # the probe may take for each network, and twice for its start
 
 Networks = Mapping[str, tuple[nn.Module, Shape]]
 
@@ -113,7 +115,13 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
     with untouched(model), torch.no_grad(), _hushed():
         memory = io.BytesIO()
         try:
-            torch.onnx.export(model, inputs, memory, dynamo=False, input_names=names)
+            torch.onnx.export(
+                model,
+                inputs,
+                memory,  # type: ignore[arg-type]  # this exporter writes into it
+                dynamo=False,
+                input_names=names,
+            )
         except Exception:
             try:
                 program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
@@ -137,7 +145,7 @@ def _not_exported(model: nn.Module, error: Exception) -> NasxError:
 
 
 def calibrator_onnx() -> bytes:
-    """Return the fixed work that every visit also times: two 3x3 convolutions, 38 MMACs."""
+    """Return the fixed work that every visit also times: two 3x3 convolutions, 9.4 MMACs."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -147,7 +155,7 @@ def calibrator_onnx() -> bytes:
         helper.make_node("Conv", [a, "w"], [b], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
         for a, b in (("x", "y"), ("y", "z"))
     ]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [8, 32, 16, 16]) for n in "xz"]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 32, 16, 16]) for n in "xz"]
     graph = helper.make_graph(
         nodes, "calibrator", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")]
     )
@@ -166,7 +174,7 @@ def sample_eager(networks: Networks, measure: Measure, plan: Plan) -> Samples:
             "measure.via needs measure.runtime: onnxruntime; eager runs in this process"
         )
     threads = torch.get_num_threads()
-    x = torch.randn(8, 32, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 32, 16, 16, generator=torch.Generator().manual_seed(0))
     w = torch.randn(32, 32, 3, 3, generator=torch.Generator().manual_seed(1)) / 17
 
     def calibrate() -> Tensor:
@@ -186,9 +194,9 @@ def sample_eager(networks: Networks, measure: Measure, plan: Plan) -> Samples:
             for run in (*runners.values(), calibrate):
                 run()
             clock = probe.clock_for(measure.threads)
-            before = probe.others()
+            before = probe.cpu_use()
             rows = probe.collect(runners, calibrate, clock, plan.passes, plan.runs, plan.seed)
-            busy = None if before is None else probe.others(before)
+            busy = probe.others_since(before)
     finally:
         torch.set_num_threads(threads)
     return Samples(rows, {**probe.machine(), "torch": torch.__version__}, busy)
@@ -204,20 +212,20 @@ def sample_onnxruntime(networks: Networks, measure: Measure, plan: Plan) -> Samp
 
 def sample_models(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Samples:
     """Time ONNX models (their bytes by name) in the probe."""
+    text = script_of(models, measure, plan)
+    answer = _ask(text, measure.via, SECONDS * (2 + len(models)))
+    return Samples(answer["rows"], answer["machine"], answer["others"])
+
+
+def script_of(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> str:
+    """Return the text a Python reads on stdin to time `models`: the probe and its payload."""
     payload = {
-        "header": {
-            "threads": measure.threads,
-            "batch": measure.batch,
-            "passes": plan.passes,
-            "runs": plan.runs,
-            "seed": plan.seed,
-        },
+        "header": {"threads": measure.threads, "batch": measure.batch, **asdict(plan)},
         "models": {name: base64.b64encode(data).decode() for name, data in models.items()},
         "calibrator": base64.b64encode(calibrator_onnx()).decode(),
     }
     source = Path(probe.__file__).read_text(encoding="utf-8")
-    answer = _ask(f"{source}\nmain({json.dumps(payload)!r})\n", measure.via, 120 + 60 * len(models))
-    return Samples(answer["rows"], answer["machine"], answer["others"])
+    return f"{source}\n\nmain({json.dumps(payload)!r})\n"
 
 
 def _ask(script: str, via: str | None, seconds: float) -> dict[str, Any]:
