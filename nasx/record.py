@@ -1,0 +1,299 @@
+"""The record: the one truth about a run, in an Optuna database beside a folder of files.
+
+A row is written before its trial is dispatched and told after its result is on disk, so a kill at
+any moment loses nothing: `Record.open` finds every row that is not finished and gives it back.
+Two attributes hold what Optuna has no column for: `nasx` (candidate, key, card, seed, origin;
+written once) and `progress` (rung scores, attempts, reason; rewritten at each event).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasx.errors import NasxError
+from nasx.files import append_json, read_json, read_json_lines
+from nasx.storage import StudyStore, open_store
+from nasx.study import Study
+from nasx.trial import Final, Rejection, RungScore, Snapshot, State, Trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+
+@dataclass
+class Progress:
+    """What changes while a trial runs; kept as one attribute of its row."""
+
+    rungs: list[RungScore] = field(default_factory=list)
+    phase: str = "running"  # running | paused (waits at a rung) | interrupted | done
+    attempts: int = 0
+    reason: str | None = None
+    seconds: float = 0.0
+    diagnosis: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Progress:
+        """Return the progress that `asdict` wrote."""
+        if not data:
+            return cls()
+        return cls(**{**data, "rungs": [RungScore(**r) for r in data["rungs"]]})
+
+
+class Record:
+    """The writer: one per run, held by the driver."""
+
+    def __init__(self, path: Path, study: Study, store: StudyStore) -> None:
+        self.path, self.study, self.store = path, study, store
+        self._ids: dict[int, int] = {}
+        self._trials: dict[int, Trial] = {}
+        self._progress: dict[int, Progress] = {}
+        self._open: set[int] = set()
+        for row in store.rows():
+            self._ids[row.number] = row._trial_id
+            self._progress[row.number] = Progress.from_json(row.user_attrs.get("progress"))
+            self._trials[row.number] = trial_of(row)
+            if not row.state.is_finished():
+                self._open.add(row.number)
+        self.rejections = [Rejection(**r) for r in read_json_lines(path / "rejected.jsonl")]
+        self.duplicates = int(store.attribute("duplicates", 0))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Return every trial by number."""
+        return tuple(self._trials[n] for n in sorted(self._trials))
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Return the numbers whose rows are still RUNNING in the database."""
+        return sorted(self._open)
+
+    def progress(self, number: int) -> Progress:
+        """Return the changing part of one trial."""
+        return self._progress[number]
+
+    def add(
+        self,
+        trial: Trial,
+        params: Mapping[str, Any],
+        domains: Mapping[str, BaseDistribution],
+        constraints: Mapping[str, float],
+    ) -> Trial:
+        """Commit a new trial before it is dispatched; the row gives it its number."""
+        fixed = {
+            "space": trial.space,
+            "candidate": trial.candidate,
+            "key": trial.key,
+            "seed": trial.seed,
+            "card": trial.card,
+            "origin": trial.origin,
+            "replicate_of": trial.replicate_of,
+        }
+        trial_id, number = self.store.create(params, domains, constraints, {"nasx": fixed})
+        new = Trial(**{**vars(trial), "number": number, "state": State.RUNNING})
+        self._ids[number], self._trials[number] = trial_id, new
+        self._progress[number] = Progress()
+        self._open.add(number)
+        return new
+
+    def dispatched(self, number: int) -> int:
+        """Note that a segment of a trial goes out; return how many times it was tried."""
+        progress = self._progress[number]
+        progress.phase = "running"
+        progress.attempts += 1
+        return progress.attempts
+
+    def rung(self, number: int, score: RungScore, seconds: float, phase: str) -> Trial:
+        """Keep one rung's score; `phase` is 'paused' or 'running'."""
+        progress = self._progress[number]
+        progress.rungs = [r for r in progress.rungs if r.rung != score.rung] + [score]
+        progress.seconds += seconds
+        progress.phase, progress.attempts = phase, 0
+        return self._keep(number)
+
+    def mark(self, number: int, phase: str) -> Trial:
+        """Note that a trial waits at a rung or was interrupted."""
+        self._progress[number].phase = phase
+        return self._keep(number)
+
+    def complete(self, number: int, score: RungScore, seconds: float, diagnosis: Any) -> Trial:
+        """Tell a trial that reached full fidelity."""
+        progress = self._progress[number]
+        progress.rungs = [r for r in progress.rungs if r.rung != score.rung] + [score]
+        progress.seconds += seconds
+        progress.diagnosis = dict(diagnosis or {})
+        return self._finish(number, State.COMPLETE)
+
+    def stop(self, number: int) -> Trial:
+        """Tell a trial that ends at the rung it reached."""
+        return self._finish(number, State.STOPPED)
+
+    def fail(self, number: int, reason: str, seconds: float = 0.0) -> Trial:
+        """Tell a trial that failed, with its reason."""
+        self._progress[number].reason = reason
+        self._progress[number].seconds += seconds
+        return self._finish(number, State.FAILED)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Keep a candidate refused before training; it takes no number."""
+        self.rejections.append(rejection)
+        append_json(self.path / "rejected.jsonl", asdict(rejection))
+
+    def count_duplicates(self, more: int) -> None:
+        """Keep how many proposals were networks already seen."""
+        if more:
+            self.duplicates += more
+            self.store.set_attribute("duplicates", self.duplicates)
+
+    def _keep(self, number: int) -> Trial:
+        self.store.set_progress(self._ids[number], asdict(self._progress[number]))
+        return self._refresh(number, None)
+
+    def _finish(self, number: int, state: State) -> Trial:
+        progress = self._progress[number]
+        progress.phase = "done"
+        values = progress.rungs[-1].values if progress.rungs else {}
+        told = [values[a] for a in self.study.objectives] if state is State.COMPLETE else None
+        measured = {
+            a: _excess(operator, limit, values[a])
+            for a, (operator, limit) in self.study.limits().items()
+            if a in values
+        }
+        self.store.finish(self._ids[number], asdict(progress), measured, state, told)
+        self._open.discard(number)
+        return self._refresh(number, state)
+
+    def _refresh(self, number: int, state: State | None) -> Trial:
+        progress = self._progress[number]
+        new = _with_progress(self._trials[number], progress, state)
+        self._trials[number] = new
+        return new
+
+
+def _excess(operator: str, limit: float, value: float) -> float:
+    """Return how far a value is past its limit (<= 0 is feasible)."""
+    return value - limit if operator == "<=" else limit - value
+
+
+def _with_progress(trial: Trial, progress: Progress, state: State | None) -> Trial:
+    if state is None:
+        state = {"paused": State.STOPPED, "interrupted": State.INTERRUPTED}.get(
+            progress.phase, State.RUNNING
+        )
+    return Trial(
+        **{
+            **vars(trial),
+            "state": state,
+            "rungs": tuple(progress.rungs),
+            "reason": progress.reason,
+            "seconds": progress.seconds,
+            "diagnosis": progress.diagnosis,
+        }
+    )
+
+
+def trial_of(row: FrozenTrial) -> Trial:
+    """Return the trial that a database row holds."""
+    fixed: dict[str, Any] = row.user_attrs.get("nasx", {})
+    bare = Trial(
+        number=row.number,
+        space=fixed.get("space", ""),
+        candidate=fixed.get("candidate", {}),
+        key=fixed.get("key", ""),
+        state=State.RUNNING,
+        seed=fixed.get("seed", 0),
+        card=fixed.get("card", {}),
+        origin=fixed.get("origin", ""),
+        replicate_of=fixed.get("replicate_of"),
+    )
+    finished = {"COMPLETE": State.COMPLETE, "PRUNED": State.STOPPED, "FAIL": State.FAILED}
+    progress = Progress.from_json(row.user_attrs.get("progress"))
+    return _with_progress(bare, progress, finished.get(row.state.name))
+
+
+class Run:
+    """A run folder, for reading: works on running, finished and copied runs."""
+
+    def __init__(self, path: str | Path, storage: str | None = None) -> None:
+        self.path, self.storage = Path(path), storage
+        if not (self.path / "resolved.yaml").is_file():
+            raise NasxError(
+                f"{self.path}: no run here (there is no resolved.yaml); see `nasx search`"
+            )
+
+    @property
+    def study(self) -> Study:
+        """Return the study as it was run."""
+        import yaml
+
+        return Study.model_validate(yaml.safe_load((self.path / "resolved.yaml").read_text()))
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of one trial, trials/t0007."""
+        return self.path / "trials" / f"t{number:04d}"
+
+    def snapshot(self) -> Snapshot:
+        """Read the run as plain values."""
+        study = self.study
+        provenance = read_json(self.path / "provenance.json") or {}
+        with self._store(study, provenance.get("identity", "")) as store:
+            rows = store.rows()
+            duplicates = int(store.attribute("duplicates", 0))
+        trials = tuple(trial_of(row) for row in rows if "nasx" in row.user_attrs)
+        finals = {}
+        for trial in trials:
+            kept = read_json(self.folder(trial.number) / "final.json")
+            if kept:
+                finals[trial.number] = Final(**kept)
+        rejected = read_json_lines(self.path / "rejected.jsonl")
+        return Snapshot(
+            name=study.name,
+            path=self.path,
+            study=study,
+            trials=trials,
+            rejections=tuple(Rejection(**r) for r in rejected),
+            finals=finals,
+            provenance=provenance,
+            duplicates=duplicates,
+        )
+
+    @contextlib.contextmanager
+    def _store(self, study: Study, identity: str) -> Iterator[StudyStore]:
+        if self.storage is None and not (self.path / "record.sqlite3").is_file():
+            raise NasxError(
+                f"{self.path}: the record is not here (no record.sqlite3); "
+                "give --storage if it is on a database server"
+            )
+        store = open_store(self.path, study, identity, self.storage, create=False)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def snapshot_of(run: Run | Snapshot | str | Path) -> Snapshot:
+    """Return the plain values of a run given in any form."""
+    if isinstance(run, Snapshot):
+        return run
+    return (run if isinstance(run, Run) else Run(run)).snapshot()
+
+
+def status(run: Run | Snapshot | str | Path) -> dict[str, Any]:
+    """Return counts by state and by refused constraint, free of clock values."""
+    snapshot = snapshot_of(run)
+    states = {s.value: 0 for s in State if s is not State.INFEASIBLE}
+    for trial in snapshot.trials:
+        states[trial.state.value] += 1
+    rejected: dict[str, int] = {}
+    for rejection in snapshot.rejections:
+        rejected[rejection.constraint] = rejected.get(rejection.constraint, 0) + 1
+    return {
+        "study": snapshot.name,
+        "identity": snapshot.provenance.get("identity", ""),
+        "states": states,
+        "rejected": rejected,
+    }

@@ -1,0 +1,157 @@
+"""The evaluator of a real search: build, measure, train to the rung, score on valid."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasx.files import write_json
+from nasx.search.evaluate import Report, Ticket
+
+if TYPE_CHECKING:
+    from nasx.cost.card import CostCard
+    from nasx.space import Space
+    from nasx.study import Study
+    from nasx.tasks.base import Task
+    from nasx.training import Training
+
+SAVE_EVERY = 20.0  # seconds of training between checkpoints inside a segment
+
+
+class Trained:
+    """Evaluate candidates of a study by training them on its task."""
+
+    cheap = False
+
+    def __init__(self, study: Study, run: Path, base: Path) -> None:
+        self.study, self.run_folder, self.base = study, run, base
+        self._task: Task | None = None
+        self._training: Training | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel light: a worker loads its own task."""
+        return {**self.__dict__, "_task": None, "_training": None}
+
+    @property
+    def task(self) -> Task:
+        """Return the study's task, loaded once per process."""
+        if self._task is None:
+            from nasx.registry import task
+
+            self._task = task(self.study.task)
+        return self._task
+
+    def prepare(self) -> None:
+        """Import torch, fix its threads and open the data."""
+        import torch
+
+        torch.set_num_threads(max(1, int(self.study.resources.cpu)))
+        _ = self.task
+
+    def price(self, candidate: Space) -> CostCard:
+        """Count the untrained deployed network on the candidate's own input."""
+        import torch
+
+        from nasx.cost.card import card_of
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = candidate.build(self.task.shape)
+        shape = candidate.input_shape(self.task.shape)
+        return card_of(candidate.decide(model), shape, trained=model)
+
+    def latency(self, candidate: Space) -> float:
+        """Time the untrained deployed network; provisional until the quiet pass."""
+        import torch
+
+        from nasx.cost.latency import time_networks
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = candidate.decide(candidate.build(self.task.shape)).eval()
+        shape = candidate.input_shape(self.task.shape)
+        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5)
+        return found["it"].median_ms
+
+    def run(self, ticket: Ticket) -> Iterator[Report]:
+        """Train from the checkpoint (if any) to `until`; score a decided copy on valid."""
+        from nasx.registry import space
+
+        candidate = space(ticket.space, self.base).from_json(ticket.candidate)
+        folder = Path(ticket.folder)
+        known = dict(ticket.known)
+        if "latency_ms" not in known and wants_latency(self.study):
+            known["latency_ms"] = self.latency(candidate)
+        training = self._begin(candidate, ticket)
+        saved = time.monotonic()
+        for samples in training.run(ticket.until):
+            yield Report(samples)
+            if time.monotonic() - saved > SAVE_EVERY:
+                training.save(folder / "checkpoint")
+                saved = time.monotonic()
+        scores = training.score("valid")
+        training.save(folder / "checkpoint")
+        write_curve(folder / "curve.csv", training.curve)
+        diagnosis = {}
+        if ticket.final:
+            model = training.deployed()
+            diagnosis = candidate.diagnose(model, self.task)
+            shape = candidate.input_shape(self.task.shape)
+            self.task.illustrate(model, shape, 8, folder / "images")
+        yield Report(training.samples, {**known, **scores}, diagnosis)
+
+    def pause(self, ticket: Ticket) -> None:
+        """Keep the training where it stands."""
+        if self._training is not None:
+            self._training.save(Path(ticket.folder) / "checkpoint")
+
+    def _begin(self, candidate: Space, ticket: Ticket) -> Training:
+        from nasx.training import Training
+
+        device = "cuda" if self.study.resources.gpu > 0 else "cpu"
+        training = Training(
+            candidate,
+            self.task,
+            full=ticket.full,
+            seed=ticket.seed,
+            device=device,
+            assets=self._assets(candidate),
+        )
+        checkpoint = Path(ticket.folder) / "checkpoint"
+        if checkpoint.is_dir():
+            training.load(checkpoint)
+        self._training = training
+        return training
+
+    def _assets(self, candidate: Space) -> dict[str, Any]:
+        """Return the trained networks this candidate starts from, made on first demand."""
+        needed = candidate.needs(self.task.shape)
+        if not needed:
+            return {}
+        from nasx.assets import load_assets
+
+        return load_assets(needed, self.study.assets, self.run_folder / "assets", self.task)
+
+
+def wants_latency(study: Study) -> bool:
+    """Return whether a study scores or limits latency."""
+    return "latency_ms" in study.objectives or "latency_ms" in study.constraints
+
+
+def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write a learning curve as CSV."""
+    if not rows:
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_cost(path: Path, card: CostCard) -> None:
+    """Write a cost card beside its trial."""
+    write_json(path, card.to_json())
