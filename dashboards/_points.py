@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from statistics import stdev
+from typing import Any, Literal
 
 from nasx.axes import AXES
 from nasx.study import Study
@@ -38,9 +39,16 @@ class Point:
 
 def points(record: Snapshot, study: Study) -> list[Point]:
     """Return one point for each trial that is not a replicate, in order of number."""
+    from nasx.results.observed import observations, timing
+
     members = front_numbers(record)
+    seen = {o.trial.number: o.values for o in observations(record, timing(record))}
+    twins: dict[int, list[Trial]] = {}
+    for trial in record.trials:
+        if trial.replicate_of is not None:
+            twins.setdefault(trial.replicate_of, []).append(trial)
     return [
-        _point(trial, record, study, members)
+        _point(trial, twins.get(trial.number, []), seen.get(trial.number), record, study, members)
         for trial in record.trials
         if trial.replicate_of is None
     ]
@@ -51,7 +59,7 @@ def front_numbers(record: Snapshot) -> set[int]:
     return {int(entry["trial"]) for entry in entries(record)}
 
 
-def entries(record: Snapshot) -> list[dict[str, object]]:
+def entries(record: Snapshot) -> list[dict[str, Any]]:
     """Return the front as the record gives it."""
     from nasx.results.front import front
 
@@ -63,29 +71,41 @@ def knee_number(record: Snapshot) -> int | None:
     from nasx.results.front import knee
 
     members = entries(record)
-    return int(str(knee(members)["trial"])) if members else None
+    return int(knee(members)["trial"]) if members else None
 
 
-def _point(trial: Trial, record: Snapshot, study: Study, members: set[int]) -> Point:
-    values = {k: float(v) for k, v in trial.values.items() if _finite(v)}
+def _point(
+    trial: Trial,
+    twins: list[Trial],
+    seen: dict[str, float] | None,
+    record: Snapshot,
+    study: Study,
+    members: set[int],
+) -> Point:
+    """Return one trial; `seen` is what the front knows of it (means over its replicates)."""
+    card = {axis: trial.card[axis] for axis in AXES if axis in trial.card}
+    values = {k: float(v) for k, v in {**card, **trial.values}.items() if _finite(v)}
     final = record.finals.get(trial.number)
-    measured = bool(final and final.latency)
     if final and final.latency:
         values["latency_ms"] = float(final.latency["median_ms"])
+    values.update(seen or {})
+    if "macs" in values:
+        values["flops"] = 2 * values["macs"]
     spread = {}
-    seeds = [trial, *(t for t in record.trials if t.replicate_of == trial.number)]
+    seeds = [trial, *twins]
     for axis in values:
         if axis in AXES and AXES[axis].kind == "score":
-            same = [t.values[axis] for t in seeds if t.samples == trial.samples and axis in t.values]
+            same = [t.values[axis] for t in seeds if _like(t, trial) and axis in t.values]
             if len(same) > 1:
-                mean = sum(same) / len(same)
-                sd = math.sqrt(sum((v - mean) ** 2 for v in same) / (len(same) - 1))
-                spread[axis] = (sd, len(same))
-                values[axis] = mean
+                spread[axis] = (stdev(same), len(same))
     return Point(
         trial, _role(trial, values, study, members), values,
-        dict(final.test) if final else {}, measured, spread,
+        dict(final.test) if final else {}, bool(final and final.latency), spread,
     )  # fmt: skip
+
+
+def _like(twin: Trial, trial: Trial) -> bool:
+    return twin.samples == trial.samples and twin.state is trial.state
 
 
 def _role(trial: Trial, values: dict[str, float], study: Study, members: set[int]) -> Role:
