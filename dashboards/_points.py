@@ -56,7 +56,7 @@ def points(record: Snapshot, study: Study) -> list[Point]:
 
 def front_numbers(record: Snapshot) -> set[int]:
     """Return the numbers of the trials on the front of all objectives."""
-    return {int(entry["trial"]) for entry in entries(record)}
+    return {trial_number(entry) for entry in entries(record)}
 
 
 def entries(record: Snapshot) -> list[dict[str, Any]]:
@@ -66,12 +66,17 @@ def entries(record: Snapshot) -> list[dict[str, Any]]:
     return front(record)
 
 
+def trial_number(entry: dict[str, Any]) -> int:
+    """Return the number of a front's entry, written as 7 or as t0007."""
+    return int(str(entry["trial"]).removeprefix("t"))
+
+
 def knee_number(record: Snapshot) -> int | None:
     """Return the number of the front's knee, or None on an empty front."""
     from nasx.results.front import knee
 
     members = entries(record)
-    return int(knee(members)["trial"]) if members else None
+    return trial_number(knee(members)) if members else None
 
 
 def _point(
@@ -153,10 +158,15 @@ def known_axes(found: Sequence[Point]) -> list[str]:
 
 
 def staircase(found: Sequence[Point], x: str, y: str) -> list[Point]:
-    """Return the points that no other beats in both of two axes, by x."""
+    """Return the points that no other beats in both of two axes, by x.
+
+    Measured and provisional latencies are never compared: once any is measured, only those count.
+    """
     from nasx.results.front import nondominated_rank
 
     usable = [p for p in found if x in p.values and y in p.values]
+    if "latency_ms" in (x, y) and any(p.measured for p in usable):
+        usable = [p for p in usable if p.measured]
     if not usable:
         return []
     ranks = nondominated_rank(

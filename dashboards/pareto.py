@@ -111,7 +111,7 @@ def _step(figure: go.Figure, info: Info) -> None:
         x=[p.values[info.x] for p in info.stairs],
         y=[p.values[info.y] for p in info.stairs],
         mode="lines",
-        line={"shape": "hv", "color": look.INK, "width": 1.2},
+        line={"shape": "hv" if AXES[info.x].direction == "minimize" else "vh", "color": look.INK, "width": 1.2},
         opacity=0.55,
         hoverinfo="skip",
         showlegend=False,
