@@ -1,0 +1,180 @@
+"""Read a study file: YAML text to a checked Study, with every fault told at once.
+
+study = load("studies/tinynet.yaml", overrides=["search.trials=8"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasx.errors import StudyError
+from nasx.nearest import hint
+from nasx.study import NAME, Study
+from nasx.studyfaults import validate
+from nasx.yamlmarks import Document, Place, parse
+from nasx.yamlmarks import Path as Keys
+
+LARGEST = 256 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in a study, at a place in the file or in an override."""
+
+    place: Place | None
+    override: str
+    message: str
+
+
+@dataclass
+class Source:
+    """A study text with its overrides laid over it."""
+
+    file: str
+    lines: list[str]
+    document: Document
+    overridden: dict[Keys, str]
+    faults: list[Fault]
+
+    def add(self, path: Keys, message: str, of_key: bool = False) -> None:
+        """Note a fault at `path`; faults that follow from an unreadable value are left out."""
+        for keys, text in self.overridden.items():
+            if path[: len(keys)] == keys:
+                self.faults.append(Fault(None, text, message))
+                return
+        if any(path[: len(b)] == b for b in self.document.broken):
+            return
+        self.faults.append(Fault(self.document.place(path, of_key), "", message))
+
+    def refuse(self) -> None:
+        """Raise all faults together, in the order of the text; return where there is none."""
+        if not self.faults:
+            return
+        order = sorted(
+            dict.fromkeys(self.faults),
+            key=lambda f: (f.place is None, f.place.line if f.place else 0,
+                           f.place.column if f.place else 0),
+        )  # fmt: skip
+        told = [self._tell(fault) for fault in order]
+        if len(told) > 1:
+            told.insert(0, f"{self.file} has {len(told)} faults")
+        raise StudyError("\n".join(told))
+
+    def _tell(self, fault: Fault) -> str:
+        if fault.place is None:
+            return f"--set {fault.override}: {fault.message}"
+        line, column = fault.place.line, fault.place.column
+        head = f"{self.file}:{line + 1}:{column + 1}: {fault.message}"
+        if line >= len(self.lines):
+            return head
+        text, caret = _window(self.lines[line], column)
+        return f"{head}\n    {text}\n    {' ' * caret}^"
+
+
+def _window(text: str, column: int) -> tuple[str, int]:
+    """Return at most 100 characters of a line around `column`, without control characters."""
+    start = max(0, column - 60) if len(text) > 100 else 0
+    shown = "".join(c if c.isprintable() else " " for c in text[start : start + 100])
+    return shown, column - start
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Return the study of a file, or of a shipped study's name; refuse all faults together.
+
+    `overrides` are "a.b=value" with the value in YAML. Raises StudyError. Relative paths in the
+    study (`./net.py:Net`, a task's `path`) are looked for here, then beside the file.
+    """
+    file = find(path)
+    if not NAME.match(file.stem):
+        raise StudyError(
+            f"{file}: a study is named by its file, and '{file.stem}' is not a name: "
+            "use lower-case letters, digits, - and _, at most 64"
+        )
+    study, source = _schema(_text(file), str(path if file == Path(path) else file), file.stem,
+                            overrides)  # fmt: skip
+    # Fields, domains and scores need the space and the task, and these need torch: last, so
+    # that a misspelt key is told at once.
+    from nasx.studychecks import meaning_faults
+
+    study, faults = meaning_faults(study, file.resolve().parent)
+    for keys, message in faults:
+        source.add(keys, message, of_key=keys in source.document.keys and keys[0] != "start")
+    source.refuse()
+    return study
+
+
+def find(path: str | Path) -> Path:
+    """Return the file of a path, or of a shipped study's name."""
+    file = Path(path)
+    if file.is_file():
+        return file
+    from nasx import registry
+
+    shipped = registry.studies()
+    if str(path) in shipped:
+        return shipped[str(path)]
+    if file.is_dir():
+        raise StudyError(f"{path} is a folder: give the study file in it")
+    raise StudyError(
+        f"there is no study file {path}, and no shipped study of that name; "
+        f"{hint(file.stem, shipped)}"
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(LARGEST + 1)
+    except OSError as error:
+        raise StudyError(f"{file}: cannot be read: {error.strerror}") from None
+    if len(raw) > LARGEST:
+        raise StudyError(f"{file}: is larger than {LARGEST // 1024} KiB: not a study file")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8") from None
+
+
+def _schema(text: str, file: str, name: str, overrides: Sequence[str]) -> tuple[Study, Source]:
+    document = parse(text)
+    source = Source(file, text.splitlines(), document, {}, [])
+    source.faults += [Fault(place, "", message) for place, message in document.faults]
+    if () in document.broken:
+        source.refuse()
+    if not isinstance(document.value, dict):
+        what = "is empty" if document.value is None else "is not a mapping of keys to values"
+        raise StudyError(f"{file}: {what}: a study needs desc, space, task and objectives")
+    data = document.value
+    for override in overrides:
+        _lay(override, data, source)
+    study, faults = validate({"name": name, **data})
+    for keys, message, of_key in faults:
+        source.add(keys, message, of_key)
+    source.refuse()
+    if study is None:  # every refusal has a fault; this holds the type
+        raise StudyError(f"{file}: is not a study")
+    return study, source
+
+
+def _lay(override: str, data: dict[str, Any], source: Source) -> None:
+    """Lay one "a.b=value" over the study's plain values."""
+    target, sign, text = override.partition("=")
+    keys: Keys = tuple(target.strip().split(".", 1))  # a field's own name may hold a dot
+    if not sign or not all(keys):
+        source.faults.append(Fault(None, override, "write it as key=value or section.key=value"))
+        return
+    value = parse(text)
+    source.faults += [Fault(None, override, message) for _, message in value.faults]
+    if value.faults:
+        return
+    inner = data
+    if len(keys) == 2:
+        inner = data.setdefault(str(keys[0]), {})
+        if not isinstance(inner, dict):
+            source.faults.append(Fault(None, override, f"'{keys[0]}' has no parts to set"))
+            return
+    inner[str(keys[-1])] = value.value
+    source.overridden[keys] = override
