@@ -110,7 +110,7 @@ def doctor(run: Path | None, as_json: bool) -> int:
 
 def _check_published(space: str, as_json: bool) -> None:
     from nasx import registry
-    from nasx.contract import compare_published
+    from nasx.published import compare_published
 
     rows = compare_published(registry.space(space))
     emit(rows) if as_json else click.echo(table(rows) if rows else f"{space}: nothing published")

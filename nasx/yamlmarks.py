@@ -59,7 +59,8 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
             self.refused.append((place, f"alias *{event.anchor} is not allowed: write the value"))
-            return yaml.ScalarNode("alias", "", event.start_mark)  # read as nothing
+            mark: Any = event.start_mark
+            return yaml.ScalarNode("alias", "", mark)  # read as nothing
         if getattr(event, "anchor", None):
             self.refused.append((place, f"anchor &{event.anchor} is not allowed: remove it"))
             event.anchor = None
