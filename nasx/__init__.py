@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from nasx.report import report
     from nasx.results.front import front
     from nasx.results.rule import rule
-    from nasx.search.engine import search
+    from nasx.search.search import search
     from nasx.studyfile import load
 
 __version__ = "0.1.0"
 
 _HOME = {
     "load": "nasx.studyfile",
-    "search": "nasx.search.engine",
+    "search": "nasx.search.search",
     "Run": "nasx.record",
     "front": "nasx.results.front",
     "rule": "nasx.results.rule",

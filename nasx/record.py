@@ -67,6 +67,10 @@ class Record:
         """Return every trial by number."""
         return tuple(self._trials[n] for n in sorted(self._trials))
 
+    def trial(self, number: int) -> Trial:
+        """Return one trial."""
+        return self._trials[number]
+
     @property
     def unfinished(self) -> list[int]:
         """Return the numbers whose rows are still RUNNING in the database."""

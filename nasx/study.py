@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -124,6 +125,7 @@ class Study(Strict):
         kept = ("space", "fix", "domains", "task", "objectives", "constraints", "fidelity")
         whole = self.resolved()
         what = {k: whole[k] for k in kept}
+        what["space"] = [Path(s).name for s in self.spaces]  # a folder that moves stays one study
         what["seeds"] = [self.search.seed, self.final.seeds]
         what["data"] = data
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]

@@ -20,6 +20,7 @@ from nasx.files import read_json, write_json
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
+    from nasx.shape import TaskShape
     from nasx.space import Space
 
 Kind = Literal["scored", "failed", "interrupted", "no_space", "died"]
@@ -83,11 +84,21 @@ class Evaluator(Protocol):
 
     cheap: bool  # answers at once: evaluated in the driver, never sent to a worker
 
+    @property
+    def shape(self) -> TaskShape:
+        """Return the shape of the task candidates are built for."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of the data, part of the study's identity."""
+
     def prepare(self) -> None:
         """Import and load what every ticket needs; called once per worker."""
 
     def price(self, candidate: Space) -> CostCard:
         """Return the cost card of the untrained deployed network."""
+
+    def latency(self, candidate: Space) -> float:
+        """Return the provisional latency in ms (asked only where a study limits it)."""
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
         """Go on from the ticket's checkpoint; yield progress, then the scores at `until`."""

@@ -13,6 +13,7 @@ from nasx.search.evaluate import Report, Ticket
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
+    from nasx.shape import TaskShape
     from nasx.space import Space
     from nasx.study import Study
     from nasx.tasks.base import Task
@@ -43,6 +44,15 @@ class Trained:
 
             self._task = task(self.study.task)
         return self._task
+
+    @property
+    def shape(self) -> TaskShape:
+        """Return the task's shape."""
+        return self.task.shape
+
+    def fingerprint(self) -> str:
+        """Return the hash of the task's data."""
+        return self.task.fingerprint()
 
     def prepare(self) -> None:
         """Import torch, fix its threads and open the data."""

@@ -1,0 +1,126 @@
+"""The final pass, after training has ended: quiet latency, test scores, front, rule, report.
+
+Search-time latency is provisional. Here the front and its near neighbours are timed together,
+interleaved, while nothing trains; then the front is taken anew and its members are scored once on
+the test split. Everything is kept per trial (final.json), so a stop loses only the network in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasx.errors import NasxError
+from nasx.files import read_json, write_json
+from nasx.record import Run
+from nasx.results.front import front, near_front
+from nasx.trial import Final, Snapshot
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasx.search.trained import Trained
+    from nasx.shape import Shape
+
+Note = Callable[[str], None]
+
+
+def finish(run: Run, trained: Trained, note: Note) -> None:
+    """Measure what a result needs and write front.json, rule.json and report.html."""
+    snapshot = run.snapshot()
+    if front(snapshot):
+        _quiet(run, trained, snapshot, note)
+        _test(run, trained, note)
+    write_results(run, note)
+
+
+def write_results(run: Run, note: Note) -> None:
+    """Write front.json, rule.json and report.html from the record alone."""
+    from nasx.registry import space
+    from nasx.report import report
+    from nasx.results.rule import rule
+
+    snapshot = run.snapshot()
+    write_json(run.path / "front.json", front(snapshot))
+    if any(space(reference).axes for reference in snapshot.study.spaces):
+        try:
+            found = rule(snapshot)
+        except NasxError as error:
+            note(f"no scaling rule: {error}")
+        else:
+            write_json(run.path / "rule.json", found.to_json())
+    report(snapshot)
+
+
+def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
+    """Time the front and its neighbours together; keep what is measured already."""
+    from nasx.cost.latency import time_networks
+    from nasx.search.trained import wants_latency
+
+    members = [e["trial"] for e in front(snapshot)]
+    near = [t.name for t in near_front(snapshot, snapshot.study.final.neighbours)]
+    roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
+    numbers = {int(name[1:]): role for name, role in roles.items()}
+    if not wants_latency(snapshot.study):
+        for number, role in numbers.items():
+            _keep(run, number, role=role)
+        return
+    if all(_final(run, n) and _final(run, n).latency for n in numbers):  # type: ignore[union-attr]
+        return
+    note(f"quiet pass: timing {len(numbers)} networks")
+    networks: dict[str, tuple[nn.Module, Shape]] = {}
+    for number in numbers:
+        networks[f"t{number:04d}"] = _network(run, trained, snapshot, number)
+    timed = time_networks(
+        networks,
+        snapshot.study.measure,
+        seed=snapshot.study.search.seed,
+        raw=run.path / "latency.jsonl",
+    )
+    for number, role in numbers.items():
+        _keep(run, number, role=role, latency=timed[f"t{number:04d}"].to_json())
+
+
+def _test(run: Run, trained: Trained, note: Note) -> None:
+    """Score every front member once on the test split."""
+    snapshot = run.snapshot()
+    missing = []
+    for entry in front(snapshot):
+        number = int(entry["trial"][1:])
+        kept = _final(run, number)
+        if kept is None or not kept.test:
+            missing.append(number)
+    if missing:
+        note(f"test split: scoring {len(missing)} networks")
+    for number in missing:
+        model, shape = _network(run, trained, snapshot, number)
+        _keep(run, number, role="front", test=trained.task.score(model, "test", shape))
+
+
+def _network(
+    run: Run, trained: Trained, snapshot: Snapshot, number: int
+) -> tuple[nn.Module, Shape]:
+    from nasx.registry import space
+    from nasx.training import deployed_network
+
+    trial = snapshot.trial(number)
+    candidate = space(trial.space).from_json(trial.candidate)
+    model = deployed_network(candidate, trained.task, _checkpoint(run, number))
+    return model, candidate.input_shape(trained.shape)
+
+
+def _checkpoint(run: Run, number: int) -> Path:
+    return run.folder(number) / "checkpoint"
+
+
+def _final(run: Run, number: int) -> Final | None:
+    kept = read_json(run.folder(number) / "final.json")
+    return Final(**kept) if kept else None
+
+
+def _keep(run: Run, number: int, **found: Any) -> None:
+    """Add findings to a trial's final.json."""
+    kept = _final(run, number) or Final(number, found["role"])
+    write_json(run.folder(number) / "final.json", asdict(replace(kept, **found)))

@@ -1,0 +1,276 @@
+"""The engine: what to run next, and what its result means; executors only carry tickets.
+
+`next` gives the next ticket: first what a kill or a dead worker left, then promotions (highest rung
+first), then a new candidate. `done` takes an outcome back, tells the record, then shows it. Nothing
+here knows Ray; nothing here trains.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nasx.errors import NasxError, NoTrialCompleted
+from nasx.files import demand_space, write_json
+from nasx.record import Record
+from nasx.search.ahead import Ahead
+from nasx.search.evaluate import Outcome, Ticket, remembered
+from nasx.search.proposals import Proposal, Proposer
+from nasx.search.rungs import Rungs
+from nasx.search.tickets import ticket_for
+from nasx.search.view import Drawn, View, distribution, strict_ready, strict_view
+from nasx.trial import RungScore, State, Trial
+
+MOST_DEATHS = 3  # workers a trial may take with it before it counts as failed
+
+Shown = Callable[[Trial], None]
+
+
+class Engine:
+    """The search loop's state for one invocation, over one record."""
+
+    def __init__(
+        self, record: Record, proposers: Sequence[Proposer], *, slots: int, shown: Shown
+    ) -> None:
+        self.record, self.study = record, record.study
+        self.proposers, self.slots, self.shown = list(proposers), slots, shown
+        self.live: dict[int, Ticket] = {}
+        self.queue: list[int] = []
+        self.stopping = False
+        self.exhausted = False
+        self.trouble: NasxError | None = None
+        budgets = self.study.fidelity.budgets()
+        self.rungs = Rungs(budgets, self.study.fidelity.factor, self.study.objectives)
+        self.budgets = budgets
+        self._deaths: dict[int, int] = {}
+        hours = self.study.search.hours
+        self.deadline = None if hours is None else time.monotonic() + hours * 3600
+        strict = self.study.search.order == "strict"
+        self.ahead = Ahead(self._propose, self._look, 1 if strict else max(1, min(slots, 4)))
+        self._recover()
+
+    # -- what was left by an earlier driver --------------------------------------------------
+
+    def _recover(self) -> None:
+        """Tell what finished untold, queue what did not, and fill the rungs."""
+        for trial in self.record.trials:
+            for score in trial.rungs:
+                self.rungs.add(score.rung, trial.number, score.values)
+            if trial.number not in self.record.unfinished:
+                if trial.state is not State.COMPLETE:
+                    self.rungs.drop(trial.number)
+                continue
+            for outcome in remembered(self._folder(trial.number), trial.key):
+                if outcome.rung not in {r.rung for r in trial.rungs}:
+                    self._tell(outcome)
+            waiting = self.record.progress(trial.number).phase == "paused"
+            if trial.number in self.record.unfinished and not waiting:
+                self.queue.append(trial.number)
+
+    def _folder(self, number: int) -> Path:
+        return self.record.path / "trials" / f"t{number:04d}"
+
+    # -- tickets out ---------------------------------------------------------------------------
+
+    @property
+    def left(self) -> int:
+        """Return how many new trials may still begin."""
+        begun = sum(t.replicate_of is None for t in self.record.trials)
+        return 0 if self.exhausted else max(0, self.study.search.trials - begun)
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing runs and nothing is left to run."""
+        if self.live:
+            return False
+        if self.stopping or self.trouble is not None or self._late():
+            return True
+        return not (self.left or self.queue or self.rungs.next())
+
+    def next(self, wait: bool = True) -> Ticket | None:
+        """Return the next ticket, or None where there is none now (see `finished`)."""
+        if self.stopping or self.trouble is not None or self._late():
+            return None
+        try:
+            demand_space(self.record.path)
+            return self._next(wait)
+        except NasxError as error:
+            self.trouble = error
+            return None
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _next(self, wait: bool) -> Ticket | None:
+        if self.queue:
+            number = self.queue.pop(0)
+            return self._dispatch(number, len(self.record.progress(number).rungs))
+        promotion = self.rungs.next()
+        if promotion:
+            number, rung = promotion
+            self.rungs.promoted(rung - 1, number)
+            return self._dispatch(number, rung)
+        while self.left:
+            strict = self.study.search.order == "strict"
+            if strict and not strict_ready(self._view(())):
+                return None
+            self.ahead.fill(self.left)
+            ready, proposal = self.ahead.take(wait or not self.live)
+            if not ready:
+                return None
+            if proposal is None:
+                self.exhausted = True
+                return None
+            if not strict:
+                self.ahead.fill(self.left - 1)
+            if proposal.key in {t.key for t in self.record.trials}:
+                self.record.count_duplicates(1)  # another draw beat this one to it
+                continue
+            return self._begin(proposal)
+        return None
+
+    def _begin(self, proposal: Proposal) -> Ticket:
+        """Commit a proposal as a row, then make its first ticket."""
+        for rejection in proposal.rejections:
+            self.record.reject(rejection)
+        self.record.count_duplicates(proposal.duplicates)
+        card = proposal.priced.card
+        summary = {} if card is None else {**card.to_json(), "by_layer": []}
+        proposer = next(p for p in self.proposers if p.reference == proposal.space)
+        prefix = f"{proposer.space.name}." if len(self.proposers) > 1 else ""
+        told = {n: distribution(proposer.domains[n]) for n in proposal.params}
+        limits = self.study.limits()
+        trial = self.record.add(
+            Trial(
+                number=-1,
+                space=proposal.space,
+                candidate=proposal.candidate.values(),
+                key=proposal.key,
+                state=State.RUNNING,
+                seed=proposal.seed,
+                card=summary,
+                origin=proposal.origin,
+                replicate_of=proposal.replicate_of,
+            ),
+            {prefix + n: v for n, v in proposal.params.items()},
+            {prefix + n: d for n, d in told.items()},
+            {
+                a: (v - limits[a][1] if limits[a][0] == "<=" else limits[a][1] - v)
+                for a, v in proposal.priced.values.items()
+                if a in limits and a != "latency_ms"
+            },
+        )
+        folder = self._folder(trial.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        if card is not None:
+            write_json(folder / "cost.json", card.to_json())
+        return self._dispatch(trial.number, 0, dict(proposal.priced.values))
+
+    def _dispatch(self, number: int, rung: int, known: dict[str, float] | None = None) -> Ticket:
+        trial = self.record.trial(number)
+        self.record.dispatched(number)
+        ticket = ticket_for(trial, rung, self.study, self._folder(number), known)
+        self.live[number] = ticket
+        return ticket
+
+    # -- outcomes in ---------------------------------------------------------------------------
+
+    def done(self, outcome: Outcome) -> None:
+        """Take one segment's outcome; an orphan of an earlier attempt is ignored."""
+        ticket = self.live.get(outcome.number)
+        if ticket is None or ticket.attempt != outcome.attempt:
+            return
+        del self.live[outcome.number]
+        if outcome.kind == "died":
+            self._died(outcome)
+        elif outcome.kind == "interrupted":
+            self.shown(self.record.mark(outcome.number, "interrupted"))
+        elif outcome.kind == "no_space":
+            self.record.mark(outcome.number, "interrupted")
+            self.trouble = NasxError(
+                f"{outcome.reason}; make room and run the same command to continue"
+            )
+        else:
+            self.shown(self._tell(outcome))
+
+    def _tell(self, outcome: Outcome) -> Trial:
+        if outcome.kind == "failed":
+            self.rungs.drop(outcome.number)
+            return self.record.fail(outcome.number, outcome.reason or "no reason", outcome.seconds)
+        missing = [a for a in self.study.objectives if a not in outcome.values]
+        if missing:
+            self.rungs.drop(outcome.number)
+            return self.record.fail(outcome.number, f"no value for {', '.join(missing)}")
+        score = RungScore(outcome.rung, outcome.samples, outcome.values, outcome.cpu_seconds)
+        self.rungs.add(outcome.rung, outcome.number, outcome.values)
+        if outcome.rung == len(self.budgets) - 1:
+            return self.record.complete(outcome.number, score, outcome.seconds, outcome.diagnosis)
+        return self.record.rung(outcome.number, score, outcome.seconds, "paused")
+
+    def _died(self, outcome: Outcome) -> None:
+        """Queue a trial whose worker died, unless it has taken too many with it."""
+        number = outcome.number
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        reason = outcome.reason or "the worker process died"
+        if self._deaths[number] < MOST_DEATHS:
+            self.queue.append(number)
+            return
+        self.rungs.drop(number)
+        self.shown(self.record.fail(number, f"{reason} ({MOST_DEATHS} times)", outcome.seconds))
+
+    def close(self) -> None:
+        """End the search: tell what waits at a rung, mark what still runs, free the thread."""
+        self.ahead.close()
+        for number in self.live:
+            self.record.mark(number, "interrupted")
+        over = not (self.stopping or self.trouble or self.live)
+        for number in list(self.record.unfinished):
+            if over and self.record.progress(number).phase == "paused":
+                self.record.stop(number)
+
+    def verdict(self) -> None:
+        """Raise what the search has to say when it did not end well."""
+        if self.trouble is not None:
+            raise self.trouble
+        trials = self.record.trials
+        if trials and not self.stopping and all(t.state is State.FAILED for t in trials):
+            raise NoTrialCompleted(
+                f"{len(trials)} trials ran and all failed; the first: {trials[0].reason}"
+            )
+
+    # -- proposals -----------------------------------------------------------------------------
+
+    def _view(self, drawn: tuple[Proposal, ...]) -> View:
+        return View(
+            trials=self.record.trials,
+            rejections=tuple(self.record.rejections),
+            drawn=tuple(Drawn(p.space, p.key, p.candidate.values(), p.origin) for p in drawn),
+        )
+
+    def _look(self, drawn: tuple[Proposal, ...]) -> View:
+        view = self._view(drawn)
+        strict = self.study.search.order == "strict"
+        return strict_view(view, self.study.objectives) if strict else view
+
+    def _propose(self, view: View) -> Proposal | None:
+        """Ask the spaces in turn, the one with the fewest trials first."""
+        for proposer in sorted(self.proposers, key=lambda p: _share(p, view)):
+            mine = _only(view, proposer.reference)
+            proposal = proposer.propose(mine)
+            if proposal is not None:
+                return proposal
+        return None
+
+
+def _share(proposer: Proposer, view: View) -> int:
+    return sum(t.space == proposer.reference for t in view.trials)
+
+
+def _only(view: View, reference: str) -> View:
+    """Return the view of one space's own trials."""
+    return View(
+        tuple(t for t in view.trials if t.space == reference),
+        tuple(r for r in view.rejections if r.space == reference),
+        tuple(d for d in view.drawn if d.space == reference),
+    )

@@ -1,0 +1,79 @@
+"""What a display is told: every event of a search with the state of the whole."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nasx.trial import Snapshot, State, Trial
+
+if TYPE_CHECKING:
+    from nasx.record import Record
+    from nasx.search.engine import Engine
+    from nasx.terminal import Display
+
+
+class Showing:
+    """Passes trials to a display, after the record has them."""
+
+    def __init__(self, record: Record, resumed: int) -> None:
+        self.record, self.resumed = record, resumed
+        self.display: Display | None = None
+        self.engine: Engine | None = None
+        self.started = time.monotonic()
+        self._history: list[float] = []
+
+    def begin(self, display: Display | None) -> None:
+        """Open the display."""
+        self.display = display
+        if display is not None:
+            display.begin(self.record.study, self.record.path, self.resumed)
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        if self.display is not None:
+            self.display.note(text)
+
+    def end(self, outcome: str) -> None:
+        """Close the display."""
+        if self.display is not None:
+            self.display.end(outcome)
+
+    def trial(self, trial: Trial) -> None:
+        """Show one event."""
+        if self.display is None:
+            return
+        from nasx.results.front import front, hypervolume_of
+        from nasx.terminal import Progress
+
+        record = self.record
+        trials = record.trials
+        snapshot = Snapshot(record.study.name, record.path, record.study, trials)
+        entries = front(snapshot)
+        by_number = {t.name: t for t in trials}
+        if trial.state is State.COMPLETE:
+            self._history.append(hypervolume_of(snapshot))
+        seconds = time.monotonic() - self.started
+        self.display.trial(
+            trial,
+            Progress(
+                trials=record.study.search.trials,
+                counts={s: sum(t.state is s for t in trials) for s in State},
+                rejected=len(record.rejections),
+                front=[(by_number[e["trial"]], e["objectives"]) for e in entries],
+                hypervolume=list(self._history),
+                seconds=seconds,
+                remaining=self._remaining(seconds, trials),
+            ),
+        )
+
+    def _remaining(self, seconds: float, trials: tuple[Trial, ...]) -> float | None:
+        """Estimate the seconds left from the samples trained and still to train."""
+        fidelity = self.record.study.fidelity
+        budgets = fidelity.budgets()
+        total, n = 0.0, float(self.record.study.search.trials)
+        for rung, budget in enumerate(budgets):
+            total += n * (budget - (budgets[rung - 1] if rung else 0))
+            n //= fidelity.factor
+        done = float(sum(t.samples for t in trials))
+        return None if done <= 0 or total <= 0 else max(0.0, seconds * (total - done) / done)
