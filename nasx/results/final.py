@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
@@ -102,17 +101,13 @@ def _test(run: Run, trained: Trained, note: Note) -> None:
 def _network(
     run: Run, trained: Trained, snapshot: Snapshot, number: int
 ) -> tuple[nn.Module, Shape]:
+    from nasx.checkpoint import load_deployed
     from nasx.registry import space
-    from nasx.training import deployed_network
 
     trial = snapshot.trial(number)
     candidate = space(trial.space).from_json(trial.candidate)
-    model = deployed_network(candidate, trained.task, _checkpoint(run, number))
+    model = load_deployed(candidate, trained.shape, run.folder(number) / "checkpoint")
     return model, candidate.input_shape(trained.shape)
-
-
-def _checkpoint(run: Run, number: int) -> Path:
-    return run.folder(number) / "checkpoint"
 
 
 def _final(run: Run, number: int) -> Final | None:

@@ -18,6 +18,7 @@ from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
 from nasx.search.proposals import Proposer
 from nasx.search.showing import Showing
+from nasx.search.trained import Trained
 from nasx.storage import open_store
 from nasx.study import Study, changes
 
@@ -48,23 +49,17 @@ def search(
     with locked(folder / "lock", f"{folder} is in use by another nasx search"):
         demand_space(folder)
         study = _continued(folder, study, add_trials)
-        evaluator = evaluate or _training(study, folder)
+        evaluator = evaluate or Trained(study, folder.resolve(), Path.cwd())
         with _record(folder, study, evaluator, storage) as (record, showing):
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
         run = Run(folder, storage)
-        if evaluate is None:
+        if isinstance(evaluator, Trained):
             from nasx.results.final import finish
 
             finish(run, evaluator, showing.note)
         showing.end("done")
     return run
-
-
-def _training(study: Study, folder: Path) -> Evaluator:
-    from nasx.search.trained import Trained
-
-    return Trained(study, folder.resolve(), Path.cwd())
 
 
 def _continued(folder: Path, study: Study, add_trials: int) -> Study:
