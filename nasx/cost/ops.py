@@ -138,8 +138,9 @@ class _Tally(TorchDispatchMode):
             self.own_price.append(module)
 
     def _leave(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
     ) -> None:
+        # After a forward that raised torch calls this without keyword arguments and output.
         if self.running[-1] is not module:
             return
         self.running.pop()
