@@ -107,6 +107,11 @@ class _Tally(TorchDispatchMode):
         self.outputs: dict[nn.Module, Shape] = {}
         self.unpriced: Counter[str] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the dispatch below, which costs 2 s of imports and each call."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
