@@ -63,6 +63,7 @@ def run_onnx(model, x):
 def test_the_written_file_computes_what_the_network_does(tmp_path, capfd):
     net, path = small_net(), tmp_path / "model.onnx"
     write_onnx(net, SHAPE, path)
+    assert probe.session_of(path.read_bytes(), 1).get_inputs()[0].shape == ["batch", *SHAPE]
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
@@ -77,7 +78,7 @@ def test_the_written_file_computes_what_the_network_does(tmp_path, capfd):
     assert torch.allclose(run_onnx(timing_onnx(net, SHAPE, 7), x), expected, atol=1e-5)
 
 
-def test_a_network_that_cannot_be_exported_is_refused_and_leaves_no_file(tmp_path):
+def test_a_network_that_cannot_be_exported_is_refused_and_leaves_no_file(tmp_path, capfd):
     class Branch(nn.Module):
         def forward(self, x):
             return x * 2 if x.sum() > 0 else x
@@ -86,6 +87,8 @@ def test_a_network_that_cannot_be_exported_is_refused_and_leaves_no_file(tmp_pat
     path.write_bytes(b"old")
     with pytest.raises(NasxError, match="Branch: cannot be written as ONNX"):
         write_onnx(Branch(), SHAPE, path)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 

@@ -59,11 +59,11 @@ class Samples:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Silence what the exporters log and warn."""
+    """Silence what the exporters log, warn and print (a failed export prints its graph)."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -123,7 +123,12 @@ def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.
     with torch.no_grad():
         exported = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
         program = torch.onnx.export(
-            exported, dynamo=True, verbose=False, input_names=_input_names(inputs)
+            exported,
+            inputs,
+            dynamo=True,
+            verbose=False,
+            input_names=_input_names(inputs),
+            dynamic_shapes=dynamic,  # again, for the name of the dimension
         )
     if program is None:
         raise NasxError("the exporter returned nothing")
