@@ -49,10 +49,10 @@ def search(
         demand_space(folder)
         study = _continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
-        run = Run(folder, storage)
         with _record(folder, study, evaluator, storage) as (record, showing):
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
+        run = Run(folder, storage)
         if evaluate is None:
             from nasx.results.final import finish
 
