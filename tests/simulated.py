@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from nasx.cost.card import CostCard
 from nasx.search.evaluate import Report, Ticket
 from nasx.shape import TaskShape

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from nasx.errors import NasxError, NothingFeasible, NoTrialCompleted
 from nasx.files import locked
 from nasx.record import Run, status

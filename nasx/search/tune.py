@@ -44,6 +44,30 @@ from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 
+def ray_runs() -> bool:
+    """Return whether this process has started or joined Ray already."""
+    return bool(ray.is_initialized())
+
+
+def leave_ray() -> None:
+    """Leave the cluster; a local one ends."""
+    ray.shutdown()
+
+
+def _init(address: str | None, options: dict[str, Any]) -> None:
+    """Start or join Ray; a busy machine may miss Ray's own start-up deadline, so try twice."""
+    for last in (False, True):
+        try:
+            ray.init(**options)
+            return
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            ray.shutdown()
+            if last or address is not None:
+                where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+                reason = str(error).strip().splitlines()[0]
+                raise NasxError(f"cannot start {where}: {reason}") from error
+
+
 def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> int:
     """Start or join Ray; return the slots. NasxError where the cluster lacks what a trial asks.
 
@@ -59,11 +83,7 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
             options |= {"_temp_dir": str(Path(tempfile.gettempdir()) / f"nasx-ray-{os.getuid()}")}
         else:
             options |= {"address": address}
-        try:
-            ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-            raise NasxError(f"cannot start {where}: {str(error).splitlines()[0]}") from error
+        _init(address, options)
     # On a worker's death Ray prints a paragraph on stdout, which would break --json.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
