@@ -13,7 +13,7 @@ from nasx.results.evidence import binomial_error, correlations
 from nasx.results.forms import FORMS, gp, held_out, left_out, power
 from nasx.results.rule import LEAST_POINTS, rule
 from nasx.results.scale import scale
-from nasx.results.setting import fixed
+from nasx.results.setting import counted_macs, fixed, setting_of
 from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real
 from nasx.study import Fidelity, Study
@@ -328,6 +328,10 @@ def test_correlations_tell_axes_that_go_with_the_budget_from_those_that_do_not()
     assert found.correlations["d"]["low"] > 0.8
     assert "w" in found.correlations
     assert correlations(found.points[:3]) == {}
+    few = correlations(fitted(planted(n=5, noise=0.0)).points)["r"]
+    assert few["rho"] == pytest.approx(1)
+    assert few["low"] < 0.9  # five points in order by chance: 2 of 5! orders
+    assert few["p"] == pytest.approx(2 / 120)
 
 
 def test_a_fixed_field_reaches_every_candidate_and_the_base():
@@ -372,3 +376,22 @@ def test_a_space_without_axes_has_no_rule():
 
     with pytest.raises(SpaceError, match="declares no axes"):
         rule(snapshot([]), Plain, Ten(), macs_of)
+
+
+def test_networks_are_built_and_counted_by_default():
+    from torch import nn
+
+    class Convolutional(Space):
+        name = "convolutional"
+        axes = ("width",)
+        width: int = integer(4, 64, step=4, default=8)
+
+        def build(self, shape):
+            head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            conv = nn.Conv2d(3, self.width, 3, padding=1, bias=False)
+            return nn.Sequential(conv, head, nn.Linear(self.width, shape.classes))
+
+    taken = setting_of(snapshot([]), Convolutional, Ten())
+    assert taken.base_macs == 32 * 32 * 8 * 3 * 9 + 8 * 10
+    assert taken.span("width", snapshot([]).study) == (4, 64)
+    assert counted_macs(Convolutional(width=4), SHAPE) == 32 * 32 * 4 * 3 * 9 + 4 * 10

@@ -106,13 +106,17 @@ def correlations(points: Sequence[Point]) -> dict[str, dict[str, float]]:
             continue
         result = spearmanr(c, values)
         rho = float(result.statistic)
-        middle = math.atanh(min(max(rho, -1 + 1e-9), 1 - 1e-9))
-        half = 1.96 * math.sqrt(1.06 / (len(points) - 3))
+        # A perfect order is as sure as the next best one (two neighbours swapped), and no surer
+        # than the share of all orders that are perfect.
+        n = len(points)
+        most = 1 - 12 / (n * (n**2 - 1))
+        middle = math.atanh(min(max(rho, -most), most))
+        half = 1.96 * math.sqrt(1.06 / (n - 3))
         found[name] = {
             "rho": rho,
-            "low": math.tanh(middle - half),
-            "high": math.tanh(middle + half),
-            "p": float(result.pvalue),
+            "low": min(rho, math.tanh(middle - half)),
+            "high": max(rho, math.tanh(middle + half)),
+            "p": max(float(result.pvalue), 2 / math.factorial(min(n, 99))),
         }
     return found
 
