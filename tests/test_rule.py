@@ -81,6 +81,7 @@ def snapshot(rows, **study):
                 state=State.COMPLETE,
                 rungs=(RungScore(0, 900, values),),
                 card={"macs": macs, "unpriced": []},
+                diagnosis={"open": c / 2},
             )
         )
     whole = {
@@ -326,7 +327,7 @@ def test_correlations_tell_axes_that_go_with_the_budget_from_those_that_do_not()
     assert found.correlations["r"]["rho"] > 0.95
     assert found.correlations["r"]["p"] < 1e-3
     assert found.correlations["d"]["low"] > 0.8
-    assert "w" in found.correlations
+    assert {"w", "open"} < set(found.correlations)
     assert correlations(found.points[:3]) == {}
     few = correlations(fitted(planted(n=5, noise=0.0)).points)["r"]
     assert few["rho"] == pytest.approx(1)

@@ -22,7 +22,8 @@ class Point:
     """One candidate: its counted MACs, its score, its axes.
 
     `behind` is how far its score is from the front's at no more MACs; `error` one standard error
-    there. `others` holds the candidate's further numbers, such as a width.
+    there. `others` holds the candidate's further numbers, such as a width: its fields, its
+    canonical values and what the technique diagnosed.
     """
 
     trial: str
@@ -135,7 +136,7 @@ def _point(o: Observation, score: str, behind: float, error: float, setting: Set
         behind=behind,
         error=error,
         axes=axes,
-        others=_numbers({**known, **candidate.canonical(setting.shape)}, axes),
+        others=_numbers({**known, **candidate.canonical(setting.shape), **o.trial.diagnosis}, axes),
     )
 
 
