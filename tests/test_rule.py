@@ -282,10 +282,33 @@ def test_scaling_gives_counted_candidates_and_the_null_beside_them():
     json.dumps(rows, allow_nan=False)
 
 
+def test_where_whole_steps_miss_the_budget_the_nearest_values_inside_the_intervals_meet_it():
+    class Stepped(Toy):
+        name = "stepped"
+
+        @classmethod
+        def from_axes(cls, values, macs, shape):
+            made = super().from_axes(values, macs, shape)
+            return replace(made, w=round(made.w / 0.04) * 0.04)  # coarse width
+
+    found = fitted(space=Stepped)
+    moved = 0
+    for budget in range(1_000_000, 9_000_000, 500_000):
+        row = scale(found, [budget])[0]
+        assert row["macs"] == pytest.approx(budget, rel=0.03)
+        for axis, at in row["axes"].items():
+            assert at["low"] <= at["taken"] <= at["high"]
+            assert row["candidate"][axis] == at["taken"]
+            moved += at["taken"] != at["value"]
+    assert moved > 0
+
+
 def test_a_space_that_misses_the_budget_is_said_so():
     found = rule(snapshot(planted()), Toy, Ten(), lambda candidate, shape: 123)
     assert "over 3 % off" in found.null.reason
-    with pytest.raises(NothingFeasible, match=r"no network at r = .* over 3 % off"):
+    with pytest.raises(
+        NothingFeasible, match=r"no network at r = .* inside their intervals.* over 3 % off"
+    ):
         scale(found, [BASE // 2])
 
 
