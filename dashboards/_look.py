@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from nasx.quantity import count, heading
+from nasx.quantity import brief, heading
 
 # Okabe and Ito, "Color universal design" (2008): told apart by all common kinds of vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -31,9 +32,9 @@ def space_style(spaces: Sequence[str]) -> dict[str, tuple[str, str]]:
     }
 
 
-def canvas(height: int = 340, *, legend: bool = True) -> go.Figure:
-    """Return an empty figure in the house's look."""
-    figure = go.Figure()
+def canvas(height: int = 340, *, legend: bool = True, on: go.Figure | None = None) -> go.Figure:
+    """Return an empty figure in the house's look, or `on` (subplots) brought into it."""
+    figure = go.Figure() if on is None else on
     figure.update_layout(
         template="none",
         height=height,
@@ -101,8 +102,6 @@ def title(axis: str, *, of: str = "") -> str:
 
 def log_ticks(values: Sequence[float]) -> dict[str, Any]:
     """Return readable ticks (1, 2, 5 times powers of ten) for a logarithmic axis."""
-    import math
-
     known = [v for v in values if v > 0]
     if not known:
         return {}
@@ -118,5 +117,5 @@ def log_ticks(values: Sequence[float]) -> dict[str, Any]:
     return {
         "range": [low, high],
         "tickvals": shown,
-        "ticktext": [count(t).replace(".00", "").replace(".0", "") for t in shown],
+        "ticktext": [brief(t) for t in shown],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from dashboards._data import standing
 from dashboards._points import Point, points, primary
 from dashboards._verdict import Finding, split_size, standard_error
 from nasx.axes import AXES
-from nasx.quantity import amount, count, duration, heading
+from nasx.quantity import amount, brief, duration, heading
 from nasx.study import Study
 from nasx.trial import Snapshot, State, Trial
 
@@ -22,6 +23,11 @@ MOST_ROWS = 200  # of a table; all rows are in the data
 def esc(value: object) -> str:
     """Return a value as text for HTML, in elements and in attributes."""
     return html.escape(str(value), quote=True)
+
+
+def bound(sentence: str) -> str:
+    """Return a sentence as HTML whose numbers are not parted from their units."""
+    return esc(re.sub(r"(?<=[\d±]) (?=[%±\dkMGT×µ]|ms|dB|points)", "\u00a0", sentence))
 
 
 def header(record: Snapshot, study: Study) -> str:
@@ -47,9 +53,13 @@ def header(record: Snapshot, study: Study) -> str:
 def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
     provenance = record.provenance
     machine, versions = _dict(provenance.get("machine")), _dict(provenance.get("versions"))
-    states = [t.state for t in record.trials]
+    originals = [t for t in record.trials if t.replicate_of is None]
+    twins = len(record.trials) - len(originals)
+    states = [t.state for t in originals]
     words = {State.COMPLETE: "full", State.STOPPED: "stopped", State.FAILED: "failed"}
     counts = [f"{states.count(s)} {word}" for s, word in words.items() if s in states]
+    trials = f"{len(states)}: {', '.join(counts)}" if counts else str(len(states))
+    trials += f"; and {twins} replicates" if twins else ""
     task = study.task if isinstance(study.task, str) else str(study.task.get("name", "task"))
     gpus = machine.get("gpus") or []
     resumes, seconds = provenance.get("resumes", 0), provenance.get("seconds")
@@ -61,8 +71,8 @@ def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
         ("Task", task),
         ("Objectives", ", ".join(f"{w} {AXES[a].label}" for a, w in study.objectives.items())),
         ("Limits", ", ".join(f"{AXES[a].label} {_bound(t)}" for a, t in study.limits().items())),
-        ("Trials", f"{len(states)}: {', '.join(counts)}" if counts else str(len(states))),
-        ("Full training", f"{count(study.fidelity.full)} samples"),
+        ("Trials", trials),
+        ("Full training", f"{brief(study.fidelity.full)} samples"),
         ("Started", started[:16].replace("T", " ")),
         ("Wall time", duration(float(seconds)) if isinstance(seconds, int | float) else ""),
         ("Continued", f"{resumes} time{'s' if resumes != 1 else ''}" if resumes else "never"),
@@ -80,7 +90,7 @@ def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
 
 
 def _bound(limit: tuple[str, float]) -> str:
-    return f"{'at most' if limit[0] == '<=' else 'at least'} {count(limit[1])}"
+    return f"{'at most' if limit[0] == '<=' else 'at least'} {brief(limit[1])}"
 
 
 def _dict(value: object) -> dict[str, Any]:
@@ -97,7 +107,7 @@ def verdict(cards: Sequence[Finding], record: Snapshot) -> str:
         f'<article class="finding" data-trial="{card.number}" tabindex="0">'
         f'<p class="label">{esc(card.label)} <span>t{card.number:04d}</span></p>'
         f'<p class="number">{esc(card.headline)} <small>{esc(card.beside)}</small></p>'
-        + "".join(f"<p>{esc(s)}</p>" for s in card.sentences)
+        + "".join(f"<p>{bound(s)}</p>" for s in card.sentences)
         + "</article>"
         for card in cards
     )
@@ -129,7 +139,7 @@ def front_table(record: Snapshot, study: Study) -> str:
         heads.append(_head(heading(axis), _how(axis, found), number=True))
         if axis in tested:
             heads.append(_head(heading(axis), "test", number=True))
-    heads += [_head(f, "field") for f in fields]
+    heads += [f'<th scope=col class="field">{esc(f)}</th>' for f in fields]
     rows = "".join(_front_row(p, record, study, axes, tested, fields) for p in found)
     table = _table(heads, rows, "sortable")
     return _section("The front as a table", table, "Click a heading to sort, a row to open it.")
@@ -197,7 +207,7 @@ def failures(record: Snapshot) -> str:
              _head("proposed by", "")]  # fmt: skip
     rows = "".join(
         f"<tr><th scope=row>{esc(t.name)}</th><td>{esc(t.reason or 'no reason recorded')}</td>"
-        f'<td class="num">{count(t.samples) if t.samples else "–"}</td><td>{esc(t.origin)}</td></tr>'
+        f'<td class="num">{brief(t.samples) if t.samples else "–"}</td><td>{esc(t.origin)}</td></tr>'
         for t in failed[:MOST_ROWS]
     )
     return _section("Failures", _table(heads, rows), _more(len(failed)))
@@ -224,8 +234,8 @@ def refused(record: Snapshot) -> str:
     heads = [_head("constraint", ""), _head("refused", "", number=True),
              _head("limit", "", number=True), _head("they had", "", number=True)]  # fmt: skip
     share = len(record.rejections) / (len(record.rejections) + len(record.trials))
-    why = f"{share:.0%} of the new candidates were refused by their cost; none of them was trained."
-    return _section("Refused before training", _table(heads, rows), why)
+    why = f"{100 * share:.0f} % of the new candidates were refused by their cost; none of them was trained."
+    return _section("Refused before training", _table(heads, rows, "narrow"), why)
 
 
 def provenance(record: Snapshot, study: Study) -> str:

@@ -96,10 +96,18 @@ def _objective_axis(axis: str, found: list[Point]) -> Axis:
     if not known:
         return Axis(label, "", "", [None] * len(values), ["–"] * len(values), [])
     low, high = min(known), max(known)
+    if low == high:
+        level = [(0.5, amount(axis, low))]
+        return Axis(label, "", "", heights_of_one(values), [amount(axis, v) for v in values], level)
     log = AXES[axis].kind != "score" and low > 0 and high > 4 * low
     heights = [None if v is None else _height(v, low, high, log) for v in values]
     words = [amount(axis, v) for v in values]
     return Axis(label, amount(axis, high), amount(axis, low), heights, words, [])
+
+
+def heights_of_one(values: list[float | None]) -> list[float | None]:
+    """Return the middle for every value there is: an axis with one value has no ends."""
+    return [None if v is None else 0.5 for v in values]
 
 
 def _height(value: float, low: float, high: float, log: bool) -> float:
@@ -132,9 +140,9 @@ def draw(info: Info) -> go.Figure:
             x=list(range(len(info.axes))),
             y=heights,
             mode="lines+markers",
-            line={"color": look.ACCENT if front else look.FAINT, "width": 1.8 if front else 0.8},
+            line={"color": look.ACCENT if front else look.FAINT, "width": 1.8 if front else 1},
             marker={"size": 5 if front else 3},
-            opacity=0.85 if front else 0.5,
+            opacity=0.85 if front else 0.6,
             name=name,
             legendgroup=name,
             showlegend=name not in seen,

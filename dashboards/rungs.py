@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dashboards import _look as look
 from dashboards._points import known_axes, points
 from nasx.axes import AXES
-from nasx.quantity import amount, count
+from nasx.quantity import amount, brief
 from nasx.study import Study
 from nasx.trial import Snapshot, State
 
@@ -54,7 +54,7 @@ def collect(record: Snapshot, study: Study) -> Info:
             else amount(axis, g[0].values[axis])
             for g in groups
         ],
-        columns=[f"{count(b)} samples" for b in budgets],
+        columns=[f"{brief(b)} samples" for b in budgets],
         reached=[
             [sum(any(r.samples >= b for r in p.trial.rungs) for p in g) for b in budgets]
             for g in groups

@@ -28,6 +28,14 @@ def count(value: float) -> str:
     return digits(value) if value != int(value) else str(int(value))
 
 
+def brief(value: float) -> str:
+    """Return a round number, such as a budget, without zeros that say nothing: 12 k."""
+    number, _, prefix = count(value).partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {prefix}".rstrip()
+
+
 def amount(axis: str, value: float | None) -> str:
     """Return the value of an axis with its unit; a dash where it is not known."""
     if value is None or not math.isfinite(value):

@@ -58,7 +58,7 @@ def page(record: Snapshot) -> str:
         sections.verdict(findings(record, study), record),
         _front(front, record, data),
         sections.front_table(record, study),
-        f'<div class="grid">{"".join(_card(n, m, record) for n, m in drawn.items())}</div>',
+        f'<div class="grid">{_grid(drawn, record)}</div>',
         sections.failures(record),
         sections.refused(record),
         sections.provenance(record, study),
@@ -131,13 +131,23 @@ def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     )
 
 
-def _card(name: str, module: ModuleType, record: Snapshot) -> str:
+def _grid(drawn: dict[str, ModuleType], record: Snapshot) -> str:
+    """Return the figures two abreast; the last of an odd number takes the whole row."""
+    narrow = [name for name, module in drawn.items() if not getattr(module, "WIDE", False)]
+    alone = narrow[-1] if len(narrow) % 2 else ""
+    return "".join(
+        _card(name, module, record, wide=name not in narrow or name == alone)
+        for name, module in drawn.items()
+    )
+
+
+def _card(name: str, module: ModuleType, record: Snapshot, *, wide: bool) -> str:
     from dashboards._sections import esc
 
     plot, note = _plot(name, module, record)
-    wide = " wide" if getattr(module, "WIDE", False) else ""
     why = f'<p class="why">{esc(module.WHY)}</p>'
-    return f'<section class="card{wide}"><h2>{esc(module.TITLE)}</h2>{why}{plot}{note}</section>'
+    kind = "card wide" if wide else "card"
+    return f'<section class="{kind}"><h2>{esc(module.TITLE)}</h2>{why}{plot}{note}</section>'
 
 
 def _plot(name: str, module: ModuleType, record: Snapshot) -> tuple[str, str]:
