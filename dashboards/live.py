@@ -134,8 +134,9 @@ def page(run: Path) -> str:
         '<section class="card"><h2>Trials</h2><div class="states" id="states"></div>'
         '<div class="bar"><i id="done" style="width:0"></i></div></section>'
         f"{plot('front', 'The front', 'wide')}"
-        f'<div class="grid">{table("running", "Being trained")}{table("events", "Latest results")}'
-        f"{plot('growth', 'Progress of the search', '')}{table('failures', 'Failures')}</div></main>"
+        f"""<div class="grid">{table("running", "Being trained")}"""
+        f"{plot('growth', 'Progress of the search', '')}"
+        f"{table('events', 'Latest results')}{table('failures', 'Failures')}</div></main>"
         '<script src="/plotly.js"></script><script src="/live.js"></script></body></html>'
     )
 
