@@ -101,7 +101,8 @@ def verdict(cards: Sequence[Finding], record: Snapshot) -> str:
     """Return the verdict, one card for each finding."""
     if not cards:
         return _section(
-            "Verdict", '<p class="none">No network has been fully trained within the limits yet.</p>'
+            "Verdict",
+            '<p class="none">No network has been fully trained within the limits yet.</p>',
         )
     body = "".join(
         f'<article class="finding" data-trial="{card.number}" tabindex="0">'
@@ -275,7 +276,7 @@ def _table(heads: list[str], rows: str, kind: str = "") -> str:
 
 def _head(label: str, how: str, *, number: bool = False) -> str:
     small = f"<small>{esc(how)}</small>" if how else ""
-    return f'<th scope=col{" class=num" if number else ""}>{esc(label)}{small}</th>'
+    return f"<th scope=col{' class=num' if number else ''}>{esc(label)}{small}</th>"
 
 
 def _more(total: int) -> str:

@@ -112,7 +112,9 @@ def against(point: Point, baseline: Point, record: Snapshot, study: Study) -> st
     if point.number == baseline.number:
         return "This is the baseline itself."
     if baseline.trial.samples != point.trial.samples:
-        return f"The baseline ({baseline.trial.name}) was not trained fully, so they do not compare."
+        return (
+            f"The baseline ({baseline.trial.name}) was not trained fully, so they do not compare."
+        )
     score = primary(study)
     a, b = point.values.get(score), baseline.values.get(score)
     if a is None or b is None:
@@ -120,11 +122,11 @@ def against(point: Point, baseline: Point, record: Snapshot, study: Study) -> st
     unit = {"%": " points", "dB": " dB"}.get(AXES[score].unit, "")
     shown = f"{abs(a - b):.1f}" if unit else f"{abs(a - b):.3f}"
     better = (a > b) == (AXES[score].direction == "maximize")
-    words = f"{shown}{unit} {'better' if better else 'worse'} than" if float(shown) else "level with"
+    words = (
+        f"{shown}{unit} {'better' if better else 'worse'} than" if float(shown) else "level with"
+    )
     costs = [axis for axis in study.objectives if AXES[axis].kind != "score"] or ["macs"]
-    changes = [
-        text for axis in costs if (text := _change(axis, point, baseline)) is not None
-    ]
+    changes = [text for axis in costs if (text := _change(axis, point, baseline)) is not None]
     sentence = f"{words} the baseline {baseline.trial.name} on valid"
     sentence += f", at {_and(changes)}." if changes else "."
     ea = standard_error(score, a, record, "valid")

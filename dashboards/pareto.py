@@ -114,7 +114,11 @@ def _step(figure: go.Figure, info: Info) -> None:
         x=[p.values[info.x] for p in info.stairs],
         y=[p.values[info.y] for p in info.stairs],
         mode="lines",
-        line={"shape": "hv" if AXES[info.x].direction == "minimize" else "vh", "color": look.INK, "width": 1.2},
+        line={
+            "shape": "hv" if AXES[info.x].direction == "minimize" else "vh",
+            "color": look.INK,
+            "width": 1.2,
+        },
         opacity=0.55,
         hoverinfo="skip",
         showlegend=False,
@@ -164,7 +168,9 @@ def hover(point: Point, axes: Sequence[str]) -> str:
             extra = f" ± {sd:.1f} ({seeds} seeds)" if seeds > 1 else ""
             if axis == "latency_ms" and not point.measured:
                 extra = " (provisional)"
-            lines.append(f"{heading(axis).split(',')[0]}: {amount(axis, point.values[axis])}{extra}")
+            lines.append(
+                f"{heading(axis).split(',')[0]}: {amount(axis, point.values[axis])}{extra}"
+            )
     return "<br>".join(lines)
 
 

@@ -146,7 +146,7 @@ class PlainDisplay:
     def _write(self, text: str) -> None:
         # A trial's reason may carry control characters from an exception: a log stays one line.
         clean = "".join(c if c.isprintable() else " " for c in text)
-        print(clean, file=self.stream, flush=True)  # noqa: T201 - this is the display
+        print(clean, file=self.stream, flush=True)
 
 
 class LiveDisplay:

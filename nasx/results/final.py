@@ -60,7 +60,7 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     from nasx.search.trained import wants_latency
 
     members = [e["trial"] for e in front(snapshot)]
-    near = [t.name for t in near_front(snapshot, snapshot.study.final.neighbours)]
+    near = [f"t{n:04d}" for n in near_front(snapshot, snapshot.study.final.neighbours)]
     roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
     numbers = {int(name[1:]): role for name, role in roles.items()}
     if not wants_latency(snapshot.study):

@@ -38,6 +38,7 @@ __all__ = [
     "front",
     "hypervolume",
     "hypervolume_history",
+    "hypervolume_of",
     "knee",
     "near_front",
     "nondominated",
@@ -90,6 +91,16 @@ def reference_point(snapshot: Snapshot) -> dict[str, float]:
             span = float(np.ptp(seen)) or abs(worst) or 1.0
             reference[name] = worst + away * MARGIN * span
     return reference
+
+
+def hypervolume_of(snapshot: Snapshot) -> float:
+    """Return the hypervolume of the front to `reference_point`, 0 for an empty front."""
+    study = snapshot.study
+    members = on_front(observations(snapshot, timing(snapshot)), study)
+    if not members:
+        return 0.0
+    reference = list(reference_point(snapshot).values())
+    return hypervolume(points(members, study), reference, directions(study))
 
 
 def hypervolume_history(snapshot: Snapshot) -> list[tuple[int, float]]:
@@ -145,7 +156,7 @@ def near_front(snapshot: Snapshot, k: int) -> list[int]:
 def _entry(observed: Observation, snapshot: Snapshot) -> Entry:
     trial, study = observed.trial, snapshot.study
     entry: Entry = {
-        "trial": trial.number,
+        "trial": trial.name,
         "space": trial.space,
         "candidate": trial.candidate,
         "key": trial.key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,11 +67,10 @@ def select(
         return {**best(entries), "chosen": "the most accurate point of the front"}
     if which == "smallest":
         return {**smallest(entries), "chosen": "the smallest point of the front"}
-    if re.fullmatch(r"t\d+", which):
-        for entry in entries:
-            if entry["trial"] == int(which[1:]):
-                return {**entry, "chosen": f"trial {which}"}
-    there = ", ".join(f"t{entry['trial']:04d}" for entry in entries)
+    for entry in entries:
+        if entry["trial"] == which:
+            return {**entry, "chosen": f"trial {which}"}
+    there = ", ".join(entry["trial"] for entry in entries)
     raise NasxError(f"no '{which}' on the front; say knee, best, smallest or one of {there}")
 
 

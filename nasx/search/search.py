@@ -49,10 +49,10 @@ def search(
         demand_space(folder)
         study = _continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
-        run = Run(folder, storage)
         with _record(folder, study, evaluator, storage) as (record, showing):
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
+        run = Run(folder, storage)
         if evaluate is None:
             from nasx.results.final import finish
 
@@ -141,10 +141,11 @@ def _search(
     inline = evaluator.cheap or study.resources.executor == "inline"
     if not _anything_left(record):
         return
-    slots = 1
+    slots, ours = 1, False
     if not inline:
-        from nasx.search.tune import run_on_tune, start_ray
+        from nasx.search.tune import leave_ray, ray_runs, run_on_tune, start_ray
 
+        ours = not ray_runs()
         resources = study.resources
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
     engine = Engine(record, proposers(study, evaluator), slots=slots, shown=showing.trial)
@@ -156,8 +157,8 @@ def _search(
             run_on_tune(engine, evaluator, folder / "stop")
     finally:
         engine.close()
-        if not inline:
-            _leave_ray(address)
+        if ours:
+            leave_ray()
     engine.verdict()
     if engine.stopping:
         saved = len(record.unfinished)
@@ -167,13 +168,6 @@ def _search(
 def _anything_left(record: Record) -> bool:
     begun = sum(t.replicate_of is None for t in record.trials)
     return bool(record.unfinished) or begun < record.study.search.trials
-
-
-def _leave_ray(address: str | None) -> None:
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
 
 
 def proposers(study: Study, evaluator: Evaluator) -> list[Proposer]:
