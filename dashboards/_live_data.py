@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from dashboards import hypervolume, pareto
-from dashboards._files import curve
+from dashboards._files import reached
 from dashboards._points import primary
 from nasx.quantity import amount, brief, duration
 from nasx.trial import Snapshot, State, Trial
@@ -41,7 +41,9 @@ def live_data(record: Snapshot) -> dict[str, Any]:
         "trials": study.search.trials,
         "running": [_progress(t, record) for t in record.trials if t.state is State.RUNNING],
         "events": [_result(t, record) for t in reversed(scored[-LATEST:])],
-        "failures": [[t.name, t.reason or "no reason recorded"] for t in reversed(failed[-LATEST:])],
+        "failures": [
+            [t.name, t.reason or "no reason recorded"] for t in reversed(failed[-LATEST:])
+        ],
         "version": f"{len(full)}-{len(record.finals)}",
         "front": json.loads(pareto.figure(record, study).to_json()),
         "growth": json.loads(hypervolume.figure(record, study).to_json()),
@@ -63,8 +65,7 @@ def _outcome(record: Snapshot, done: int) -> str:
 
 def _progress(trial: Trial, record: Snapshot) -> list[str]:
     full = record.study.fidelity.full
-    rows = curve(record, trial)
-    seen = max(int(rows[-1]["samples"]) if rows else 0, trial.samples)
+    seen = reached(record, trial)
     text = f"{brief(seen)} of {brief(full)} samples ({100 * seen / full:.0f} %)"
     return [trial.name, text if seen else "starting", trial.origin]
 

@@ -1,4 +1,4 @@
-"""The verdict in plain sentences: the knee, the most accurate, the smallest, each against the baseline."""
+"""The verdict in plain sentences: knee, most accurate and smallest against the baseline."""
 
 from __future__ import annotations
 

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 from nasx.trial import Snapshot
+
+if TYPE_CHECKING:
+    from nasx.record import Run
 
 FRESH = 1.0  # seconds for which a reading of the record is served again
 LOOPBACK = "127.0.0.1"
@@ -24,7 +27,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-Read = Callable[[Path], Snapshot]
+Read = Callable[["Path | Run"], Snapshot]
 
 
 class Server(ThreadingHTTPServer):
@@ -32,8 +35,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Path, port: int, read: Read) -> None:
+    def __init__(self, run: Path | Run, port: int, read: Read) -> None:
         self.run, self.read = run, read
+        self.folder = run if isinstance(run, Path) else run.path
         self._lock = threading.Lock()
         self._kept: tuple[float, int, bytes] | None = None
         super().__init__((LOOPBACK, port), Handler)
@@ -83,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = self.path.partition("?")[0]
         if path == "/":
-            self._send(200, "text/html", page(self.server.run).encode(), body)
+            self._send(200, "text/html", page(self.server.folder).encode(), body)
         elif path == "/data.json":
             status, data = self.server.data()
             self._send(status, "application/json", data, body)
@@ -145,7 +149,7 @@ def _part(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def server(run: Path, port: int = 0, read: Read | None = None) -> Server:
+def server(run: Path | Run, port: int = 0, read: Read | None = None) -> Server:
     """Return a server bound to a port of 127.0.0.1 (0 = any free one), not yet serving.
 
     `read` returns the run's record (default: nasx.record.snapshot_of). Raises NasxError when
@@ -165,10 +169,10 @@ def server(run: Path, port: int = 0, read: Read | None = None) -> Server:
         ) from error
 
 
-def serve(run: Path, port: int = 0, read: Read | None = None) -> None:
+def serve(run: Path | Run, port: int = 0, read: Read | None = None) -> None:
     """Serve the page of a run until interrupted, after printing its address on stderr."""
     with server(run, port, read) as serving:
-        print(f"watching {run} at {serving.url} (Ctrl-C to stop)", file=sys.stderr)  # noqa: T201
+        print(f"watching {serving.folder} at {serving.url} (Ctrl-C to stop)", file=sys.stderr)  # noqa: T201
         try:
             serving.serve_forever()
         except KeyboardInterrupt:

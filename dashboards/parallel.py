@@ -131,12 +131,13 @@ def draw(info: Info) -> go.Figure:
     figure = look.canvas(400)
     order = sorted(range(len(info.points)), key=lambda i: info.points[i].role == "front")
     seen: set[str] = set()
+    traces = []
     for i in order:
         point = info.points[i]
         front = point.role == "front"
         name = "on the front" if front else "other candidates"
         heights = [axis.heights[i] for axis in info.axes]
-        figure.add_scatter(
+        trace = go.Scatter(
             x=list(range(len(info.axes))),
             y=heights,
             mode="lines+markers",
@@ -153,36 +154,46 @@ def draw(info: Info) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
         )
+        traces.append(trace)
         seen.add(name)
+    figure.add_traces(traces)
     _rulers(figure, info)
     return figure
 
 
 def _rulers(figure: go.Figure, info: Info) -> None:
-    """Draw each vertical axis with its label above and its ends beside it."""
-    for i, axis in enumerate(info.axes):
-        figure.add_shape(
-            type="line", x0=i, x1=i, y0=0, y1=1, line={"color": look.FAINT, "width": 1}
-        )
-        for height, words in ((1.0, axis.top), (0.0, axis.bottom), *axis.levels):
-            figure.add_annotation(
-                x=i, y=height, text=look.text(words), showarrow=False,
-                yanchor="bottom" if height == 1.0 else "top" if height == 0.0 else "middle",
-                yshift=4 if height == 1.0 else -4 if height == 0.0 else 0,
-                xshift=0 if height in (0.0, 1.0) else 6,
-                xanchor="center" if height in (0.0, 1.0) else "left",
-                font={"size": 11.5, "color": look.MUTED},
-            )  # fmt: skip
-    figure.update_xaxes(
-        tickvals=list(range(len(info.axes))),
-        ticktext=[look.text(axis.label) for axis in info.axes],
-        side="bottom",
-        tickfont={"color": look.INK, "size": 12.5},
-        range=[-0.35, len(info.axes) - 0.65],
-        showgrid=False,
+    """Draw each vertical axis with its label below and its ends above and below it."""
+    line = {"color": look.FAINT, "width": 1}
+    ends = (0.0, 1.0)
+    words = [
+        {
+            "x": i, "y": height, "text": look.text(text), "showarrow": False,
+            "yanchor": {1.0: "bottom", 0.0: "top"}.get(height, "middle"),
+            "yshift": {1.0: 4, 0.0: -4}.get(height, 0),
+            "xanchor": "center" if height in ends else "left",
+            "xshift": 0 if height in ends else 6,
+            "font": {"size": 11.5, "color": look.MUTED},
+        }
+        for i, axis in enumerate(info.axes)
+        for height, text in ((1.0, axis.top), (0.0, axis.bottom), *axis.levels)
+        if text
+    ]  # fmt: skip
+    figure.update_layout(
+        shapes=[
+            {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "line": line}
+            for i in range(len(info.axes))
+        ],
+        annotations=words,
+        margin={"l": 16, "r": 16, "t": 40, "b": 40},
+        yaxis={"visible": False, "range": [-0.12, 1.12]},
+        xaxis={
+            "tickvals": list(range(len(info.axes))),
+            "ticktext": [look.text(axis.label) for axis in info.axes],
+            "tickfont": {"color": look.INK, "size": 12.5},
+            "range": [-0.35, len(info.axes) - 0.65],
+            "showgrid": False,
+        },
     )
-    figure.update_yaxes(visible=False, range=[-0.12, 1.12])
-    figure.update_layout(margin={"l": 16, "r": 16, "t": 40, "b": 40})
     left = []
     if info.constant:
         left.append(f"{info.constant} that never varied")

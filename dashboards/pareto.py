@@ -82,6 +82,7 @@ def draw(info: Info) -> go.Figure:
     if not scored:
         return look.empty("No trial has finished at full training yet, so there is no front.")
     figure = look.canvas(560)
+    figure.update_layout(margin_r=62)  # room for a word beside the last point
     _step(figure, info)
     for role in ("stopped", "infeasible", "dominated", "front"):
         for space, style in info.styles.items():
@@ -176,11 +177,10 @@ def hover(point: Point, axes: Sequence[str]) -> str:
 
 def _marks(figure: go.Figure, info: Info) -> None:
     """Ring the knee and the baseline, with their words beside them."""
-    places = (("knee", info.knee, "top"), ("baseline", info.baseline, "bottom"))
+    places = (("knee", info.knee, "top left"), ("baseline", info.baseline, "bottom right"))
     for word, point, place in places:
         if point is None or info.x not in point.values or info.y not in point.values:
             continue
-        place += " left" if _right(info, point) else " right"
         figure.add_scatter(
             x=[point.values[info.x]],
             y=[point.values[info.y]],
@@ -198,12 +198,6 @@ def _marks(figure: go.Figure, info: Info) -> None:
             showlegend=False,
             meta={"role": word},
         )  # fmt: skip
-
-
-def _right(info: Info, point: Point) -> bool:
-    """Say whether most points lie left of this one: then its word goes to the left."""
-    others = [p.values[info.x] for p in info.points if info.x in p.values]
-    return 2 * sum(v < point.values[info.x] for v in others) > len(others)
 
 
 def _legend(figure: go.Figure, info: Info) -> None:

@@ -103,11 +103,6 @@
       if (visible) shown.push(...trace.customdata);
       const at = (axis) => trace.customdata.map((n) => TRIALS.get(n).values[axis] ?? null);
       const moved = { ...trace, x: at(x), y: at(y), visible };
-      if (trace.textposition) {
-        const own = moved.x[0], all = shown.map((n) => TRIALS.get(n).values[x]).filter((v) => v !== undefined);
-        const right = 2 * all.filter((v) => v < own).length > all.length;
-        moved.textposition = trace.textposition.split(" ")[0] + (right ? " left" : " right");
-      }
       if (role === "front") {
         const colour = { color: trace.marker.color, thickness: 1.2, width: 3 };
         moved.error_y = bars(trace.customdata, y, colour);

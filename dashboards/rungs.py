@@ -17,6 +17,8 @@ TITLE = "Who was trained further"
 ORDER = 50
 WHY = "Share of each quarter of the trials, by cost, that reached a rung and was scored there."
 
+ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
+
 
 @dataclass(frozen=True)
 class Info:
@@ -36,7 +38,7 @@ def figure(record: Snapshot, study: Study) -> go.Figure:
 
 def collect(record: Snapshot, study: Study) -> Info:
     """Return how many trials of each cost quarter have a score at each rung."""
-    found = [p for p in points(record, study) if p.trial.state is not State.RUNNING]
+    found = [p for p in points(record, study) if p.trial.state in ENDED]
     static = [axis for axis in known_axes(found) if AXES[axis].kind == "static"]
     axis = next((a for a in (*study.objectives, "macs", "params") if a in static), "macs")
     priced = sorted((p for p in found if axis in p.values), key=lambda p: p.values[axis])

@@ -1,4 +1,4 @@
-"""The scaling rule: each axis against the MAC budget, with its interval, the points and the null."""
+"""The scaling rule: each axis against the MAC budget, with interval, points and null."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ def collect(record: Snapshot) -> Info | None:
         )
         for axis in found.get("ranges", points[0]["axes"])
     ]
-    for name in _others(points):
-        panels.append(
-            Panel(
-                name=name,
-                c=[p["c"] for p in points],
-                values=[p["others"][name] for p in points],
-                trials=[str(p["trial"]) for p in points],
-                curves=[],
-                says="as found, not fitted",
-            )
+    panels += [
+        Panel(
+            name=name,
+            c=[p["c"] for p in points],
+            values=[p["others"][name] for p in points],
+            trials=[str(p["trial"]) for p in points],
+            curves=[],
+            says="as found, not fitted",
         )
+        for name in _others(points)
+    ]
     return Info(panels, float(found["base_macs"]), str(refused) if refused else None)
 
 

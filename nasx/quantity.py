@@ -16,7 +16,8 @@ def digits(value: float, significant: int = 3) -> str:
     """Return `value` with this many significant digits and no exponent."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
-    decimals = significant - 1 - math.floor(math.log10(abs(value)))
+    exponent = int(f"{value:.{significant - 1}e}".partition("e")[2])  # of the rounded value
+    decimals = significant - 1 - exponent
     return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 

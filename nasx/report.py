@@ -44,8 +44,10 @@ def page(record: Snapshot) -> str:
     """Return the whole page as text."""
     from plotly.offline import get_plotlyjs
 
+    from dashboards import _opening as opening
     from dashboards import _sections as sections
     from dashboards._data import page_data
+    from dashboards._markup import esc
     from dashboards._verdict import findings
     from nasx.registry import figures
 
@@ -54,8 +56,8 @@ def page(record: Snapshot) -> str:
     drawn = {module.__name__.rpartition(".")[2]: module for module in figures()}
     front = drawn.pop("pareto")
     body = [
-        sections.header(record, study),
-        sections.verdict(findings(record, study), record),
+        opening.header(record, study),
+        opening.verdict(findings(record, study), record),
         _front(front, record, data),
         sections.front_table(record, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',
@@ -64,13 +66,13 @@ def page(record: Snapshot) -> str:
         sections.provenance(record, study),
         _download(record),
     ]
-    export = sections.esc(sections.export_prefix(record))
+    export = esc(sections.export_prefix(record))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer">'
-        f"<title>{sections.esc(record.name)}: nasx report</title>"
+        f"<title>{esc(record.name)}: nasx report</title>"
         f"<style>{part('report.css')}</style></head><body><main>"
         f"{''.join(body)}</main>"
         f'<script type="application/json" id="data" data-export="{export}">{script(data)}</script>'
@@ -104,7 +106,7 @@ def finite(value: Any) -> Any:
 
 def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     """Return the front with its pickers, and the pane that shows one network."""
-    from dashboards._sections import esc
+    from dashboards._markup import esc
 
     plot, note = _plot("pareto", module, record)
     if "<script" not in plot:
@@ -142,7 +144,7 @@ def _grid(drawn: dict[str, ModuleType], record: Snapshot) -> str:
 
 
 def _card(name: str, module: ModuleType, record: Snapshot, *, wide: bool) -> str:
-    from dashboards._sections import esc
+    from dashboards._markup import esc
 
     plot, note = _plot(name, module, record)
     why = f'<p class="why">{esc(module.WHY)}</p>'
@@ -152,7 +154,7 @@ def _card(name: str, module: ModuleType, record: Snapshot, *, wide: bool) -> str
 
 def _plot(name: str, module: ModuleType, record: Snapshot) -> tuple[str, str]:
     """Return a figure as its place and its JSON, or its sentence when there is nothing to draw."""
-    from dashboards._sections import esc
+    from dashboards._markup import esc
 
     drawn = json.loads(module.figure(record, record.study).to_json())
     meta = drawn["layout"].pop("meta", None) or {}
@@ -173,7 +175,7 @@ def _download(record: Snapshot) -> str:
     count = len(record.trials)
     return (
         '<section class="card"><h2>The data behind this page</h2><p class="why">All '
-        f"{count} trials with their candidates, scores, costs, curves and reasons, as one JSON file."
-        '</p><p style="margin-top:14px"><button type="button" id="download">Download JSON</button>'
-        "</p></section>"
+        f"{count} trials with their candidates, scores, costs, curves and reasons, as one JSON "
+        'file.</p><p class="below"><button type="button" id="download">Download JSON</button></p>'
+        "</section>"
     )
