@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from nasx.quantity import amount, digits, duration, sparkline
+from nasx.quantity import amount, count, duration, sparkline
 from nasx.trial import State
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def status(progress: Progress) -> str:
         parts.append(f"ETA {duration(progress.remaining)}")
     if progress.hypervolume:
         bars = sparkline(progress.hypervolume)
-        parts.append(f"HV {digits(progress.hypervolume[-1])} {bars}")
+        parts.append(f"HV {count(progress.hypervolume[-1])} {bars}")
     return " | ".join(parts)
 
 

@@ -58,6 +58,7 @@ def test_the_status_line() -> None:
         " | ETA 1:20 | HV 0.713 ▁▆█"
     )
     assert status(Progress(trials=48)) == "trials 0/48"
+    assert status(progress(hypervolume=[2.04e7])).endswith("HV 20.4 M ▁")
 
 
 def test_plain_is_one_line_for_each_event_without_colours() -> None:
