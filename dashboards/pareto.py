@@ -163,9 +163,8 @@ def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:
 
 def hover(point: Point, axes: Sequence[str]) -> str:
     """Return the label of a point: its name, where it stands, its objectives."""
-    lines = [
-        f"<b>{point.trial.name}</b>  {look.text(space_name(point.trial.space))}, {ROLES[point.role]}"
-    ]
+    space = look.text(space_name(point.trial.space))
+    lines = [f"<b>{point.trial.name}</b>  {space}, {ROLES[point.role]}"]
     for axis in axes:
         if axis in point.values:
             sd, seeds = point.spread.get(axis, (0.0, 1))
