@@ -107,6 +107,11 @@ class _Tally(TorchDispatchMode):
         self.outputs: dict[nn.Module, Shape] = {}
         self.unpriced: Counter[str] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the dispatch below, which costs 2 s of imports and each call."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -138,8 +143,9 @@ class _Tally(TorchDispatchMode):
             self.own_price.append(module)
 
     def _leave(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
     ) -> None:
+        # After a forward that raised torch calls this without keyword arguments and output.
         if self.running[-1] is not module:
             return
         self.running.pop()

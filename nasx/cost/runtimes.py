@@ -59,11 +59,11 @@ class Samples:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Silence what the exporters log and warn."""
+    """Silence what the exporters log, warn and print (a failed export prints its graph)."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -77,22 +77,10 @@ def write_onnx(model: nn.Module, shape: Shape, path: Path) -> None:
     The file appears whole or not at all; a network that cannot be exported is refused.
     """
     path = Path(path)
-    inputs = example(model, shape, 2)
-    names = _input_names(inputs)
-    batch = torch.export.Dim("batch", min=1)
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with untouched(model), torch.no_grad(), _hushed():
-            program = torch.onnx.export(
-                model,
-                inputs,
-                dynamo=True,
-                verbose=False,
-                input_names=names,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-            )
-            if program is None:
-                raise NasxError("the exporter returned nothing")
+        with untouched(model), _hushed():
+            program = _program(model, example(model, shape, 2), torch.export.Dim("batch", min=1))
             program.save(new, external_data=False)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
@@ -111,26 +99,40 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
     never what is deployed. Where it fails, `write_onnx`'s exporter answers.
     """
     inputs = example(model, shape, batch)
-    names = _input_names(inputs)
+    memory = io.BytesIO()
     with untouched(model), torch.no_grad(), _hushed():
-        memory = io.BytesIO()
         try:
             torch.onnx.export(
                 model,
                 inputs,
                 memory,  # type: ignore[arg-type]  # this exporter writes into it
                 dynamo=False,
-                input_names=names,
+                input_names=_input_names(inputs),
             )
         except Exception:
             try:
-                program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
+                return bytes(_program(model, inputs, None).model_proto.SerializeToString())
             except Exception as error:
                 raise _not_exported(model, error) from error
-            if program is None:
-                raise _not_exported(model, RuntimeError("no program")) from None
-            return bytes(program.model_proto.SerializeToString())
     return memory.getvalue()
+
+
+def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.onnx.ONNXProgram:
+    """Translate `model` by torch.export; `batch` is the dynamic first dimension, or None."""
+    dynamic = None if batch is None else tuple({0: batch} for _ in inputs)
+    with torch.no_grad():
+        exported = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
+        program = torch.onnx.export(
+            exported,
+            inputs,
+            dynamo=True,
+            verbose=False,
+            input_names=_input_names(inputs),
+            dynamic_shapes=dynamic,  # again, for the name of the dimension
+        )
+    if program is None:
+        raise NasxError("the exporter returned nothing")
+    return program
 
 
 def _input_names(inputs: tuple[Tensor, ...]) -> list[str]:
