@@ -62,7 +62,7 @@ def collect(record: Snapshot, study: Study) -> Info:
     x, y = cost_axis(study), primary(study)
     if x == y:
         x = next((axis for axis in ("macs", *known_axes(found)) if axis != y), "macs")
-    names = list(dict.fromkeys([*(p.trial.space for p in found)]))
+    names = list(dict.fromkeys([*study.spaces, *(p.trial.space for p in found)]))
     knee = knee_number(record)
     return Info(
         points=found,
@@ -71,7 +71,7 @@ def collect(record: Snapshot, study: Study) -> Info:
         stairs=staircase([p for p in found if p.role in ("front", "dominated")], x, y),
         knee=next((p for p in found if p.number == knee), None),
         baseline=next((p for p in found if p.baseline and p.role != "stopped"), None),
-        styles=look.space_style(sorted(names)),
+        styles=look.space_style(names),
         objectives=list(study.objectives),
     )
 
@@ -81,7 +81,8 @@ def draw(info: Info) -> go.Figure:
     scored = [p for p in info.points if p.role != "stopped"]
     if not scored:
         return look.empty("No trial has finished at full training yet, so there is no front.")
-    figure = look.canvas(480)
+    figure = look.canvas(560)
+    figure.update_layout(margin_r=62)  # room for a word beside the last point
     _step(figure, info)
     for role in ("stopped", "infeasible", "dominated", "front"):
         for space, style in info.styles.items():
@@ -103,6 +104,9 @@ def scale(shown: Sequence[Point], axis: str) -> dict[str, Any]:
     wide = values and min(values) > 0 and max(values) > 4 * min(values)
     if wide and AXES[axis].kind != "score":
         return {"type": "log", **look.log_ticks(values)}
+    if values and min(values) == max(values):  # one value: an axis of its own making
+        away = 0.2 * abs(values[0]) or 1.0
+        return {"type": "linear", "range": [values[0] - away, values[0] + away]}
     return {"type": "linear"}
 
 
@@ -189,6 +193,7 @@ def _marks(figure: go.Figure, info: Info) -> None:
                 "color": look.INK, "line": {"width": 1.4},
             },
             customdata=[point.number],
+            cliponaxis=False,
             hoverinfo="skip",
             showlegend=False,
             meta={"role": word},
