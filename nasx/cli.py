@@ -145,7 +145,7 @@ def _logged(error: Exception, args: Sequence[str]) -> str:
     import traceback
 
     run = next((Path(a) for a in args if (Path(a) / "resolved.yaml").is_file()), None)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasx"
+    cache = Path(os.environ.get("NASX_CACHE") or Path.home() / ".cache" / "nasx")
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "event": "error",
