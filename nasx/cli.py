@@ -108,11 +108,13 @@ def _listen() -> None:
     """Show what the package itself logs (such as whose code it executes) on stderr."""
     import logging
 
+    class Notices(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"nasx: {record.getMessage()}", err=True)
+
     log = logging.getLogger("nasx")
     if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("nasx: %(message)s"))
-        log.addHandler(handler)
+        log.addHandler(Notices())
         log.setLevel(logging.INFO)
         log.propagate = False
 

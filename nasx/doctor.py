@@ -70,6 +70,10 @@ def examine_run(path: Path) -> list[Finding]:
 
     run = Run(path)
     found = [_lock(path), _disk(path)]
+    missing = [n for n in ("provenance.json", "study.yaml") if not (path / n).is_file()]
+    if missing:
+        remedy = "restore them from a copy: results still read, their origin is lost"
+        found.append(Finding("files", f"missing {', '.join(missing)}", remedy))
     try:
         snapshot = run.snapshot()
     except NasxError as error:
@@ -90,10 +94,6 @@ def examine_run(path: Path) -> list[Finding]:
     if failed:
         found.append(Finding("failed", f"{len(failed)}, the first: {failed[0].reason}"))
     found.append(_checkpoints(run, snapshot.trials))
-    missing = [n for n in ("provenance.json", "study.yaml") if not (path / n).is_file()]
-    if missing:
-        remedy = "restore them from a copy: results still read, their origin is lost"
-        found.append(Finding("files", f"missing {', '.join(missing)}", remedy))
     return found
 
 

@@ -88,19 +88,26 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(study: Study) -> Plan:
-    """Return the estimate for a study; a study with nothing feasible raises NothingFeasible."""
+def plan(
+    study: Study, *, drawn: int = DRAWN, seconds: float = PRICED_FOR, steps: int = STEPS
+) -> Plan:
+    """Return the estimate for a study; a study with nothing feasible raises NothingFeasible.
+
+    Of each space `drawn` candidates are drawn and priced for at most `seconds` in all; three are
+    trained for `steps` timed steps.
+    """
     trained = Trained(study, Path("runs") / study.name, Path.cwd())
     found, feasible = [], []
     for reference in study.spaces:
-        one, members = _survey(study, trained, reference, PRICED_FOR / len(study.spaces))
+        one, members = _survey(study, trained, reference, drawn, seconds / len(study.spaces))
         found.append(one)
         feasible += members
     if not feasible:
         told = "; ".join(f"{s.space}: {s.priced} priced, refused by {s.refused}" for s in found)
         raise NothingFeasible(f"{study.name}: no drawn candidate is feasible ({told}): relax one")
     feasible.sort(key=lambda m: m[1])
-    timed = _timed(study, trained, [feasible[0], feasible[len(feasible) // 2], feasible[-1]])
+    three = [feasible[0], feasible[len(feasible) // 2], feasible[-1]]
+    timed = _timed(study, trained, three, steps)
     speed = statistics.fmean(_seconds(timed, macs) for _, macs in feasible)
     budgets, factor = study.fidelity.budgets(), study.fidelity.factor
     samples, scored = 0.0, 0.0
@@ -140,7 +147,7 @@ def count_slots(study: Study) -> int:
 
 
 def _survey(
-    study: Study, trained: Trained, reference: str, seconds: float
+    study: Study, trained: Trained, reference: str, count: int, seconds: float
 ) -> tuple[SpacePlan, list[tuple[Space, int]]]:
     """Draw and price candidates of one space; return the feasible ones with their MACs."""
     cls = registry.space(reference)
@@ -150,7 +157,7 @@ def _survey(
     gate = Gate(study.model_copy(update={"constraints": static}), trained)
     rng = np.random.default_rng(study.search.seed)
     drawn: dict[str, Space] = {}
-    for _ in range(DRAWN):
+    for _ in range(count):
         candidate = cls.from_flat({name: d.sample(rng) for name, d in domains.items()})
         drawn.setdefault(candidate.key(shape), candidate)
     refused: dict[str, int] = {}
@@ -171,9 +178,9 @@ def _survey(
     one = SpacePlan(
         space=cls.name,
         size=size if math.isfinite(size) else None,
-        drawn=DRAWN,
+        drawn=count,
         priced=priced,
-        duplicates=1 - len(drawn) / DRAWN,
+        duplicates=1 - len(drawn) / count,
         feasible=len(feasible) / priced,
         refused=refused,
         macs=(macs[0], macs[len(macs) // 2], macs[-1]),
@@ -182,7 +189,7 @@ def _survey(
 
 
 def _timed(
-    study: Study, trained: Trained, members: list[tuple[Space, int]]
+    study: Study, trained: Trained, members: list[tuple[Space, int]], steps: int
 ) -> list[dict[str, float]]:
     """Train candidates for a few steps, one thread per CPU of a slot, and throw them away."""
     from nasx.training import Training
@@ -200,7 +207,7 @@ def _timed(
             for step, samples in enumerate(training.run(study.fidelity.full)):
                 if step < WARM:
                     start, since = time.perf_counter(), samples
-                if step >= WARM + STEPS - 1:
+                if step >= WARM + steps - 1:
                     break
             spent = time.perf_counter() - start
             rows.append({"macs": float(macs), "seconds": spent / max(1, training.samples - since)})
