@@ -72,8 +72,8 @@ def test_dashboards_only_read_the_record(file: Path) -> None:
 def test_a_report_is_drawn_without_torch_ray_or_optuna(tmp_path: Path) -> None:
     code = (
         f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "import made_record, nasx.report, dashboards.live; "
-        f"nasx.report.page(made_record.one(pathlib.Path({str(tmp_path)!r}))); "
+        "import made_record, dashboards.live; from nasx.report import page; "
+        f"page(made_record.one(pathlib.Path({str(tmp_path)!r}))); "
         "print([m for m in ('torch', 'ray', 'optuna') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
