@@ -18,6 +18,7 @@ from nasx.errors import NothingFeasible
 from nasx.recipe import Phase, Recipe, Step, adamw, one_cycle
 from nasx.shape import Shape, TaskShape
 from nasx.space import Published, Space, choice, real, when
+from nasx.tasks.base import Task
 from search_spaces._backbones import Plan, Stage, network, plan_macs, plan_params
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution (arXiv:1905.11946, section 3.3)
@@ -59,9 +60,7 @@ def micro(shape: TaskShape) -> Base:
         Stage(24, 2, stride=first, kind="conv"),
         Stage(48, 3, stride=second, kind="conv"),
     )
-    plan = Plan(
-        shape.input[0], 16, stages, 128, shape.classes, stem, activation="relu", pool="max"
-    )
+    plan = Plan(shape.input[0], 16, stages, 128, shape.classes, stem, activation="relu", pool="max")
     return Base(plan, side, 2)
 
 
@@ -189,6 +188,10 @@ class TinyNet(Space):
         """Return the side and the plan: many r, d, c and w round to one network."""
         return {"side": self.side(shape), **dataclasses.asdict(self.plan(shape))}
 
+    def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
+        """Return the width, which is solved and so stands in no field."""
+        return {"w": self.solved_width(task.shape)}
+
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW with a short warm-up and a cosine, in batches of 32."""
         step = Step(optimizer=adamw(6e-3, 1e-3), factor=one_cycle(warm=0.1))
@@ -213,10 +216,10 @@ class TinyNet(Space):
                 return now
 
             def moved(value: float, field: str = field, held: Self = now) -> Self:
-                return dataclasses.replace(held, **{field: value})
+                return type(held).from_flat({**held.flat(), field: value})
 
             low = domains[field].lo  # type: ignore[attr-defined]
-            value = largest(lambda v: fits(moved(v)), low, getattr(now, field))  # noqa: B023
+            value = largest(lambda v, at=moved: fits(at(v)), low, getattr(now, field))  # type: ignore[misc]
             now = moved(value)
         return now if fits(now) else None
 
@@ -230,7 +233,7 @@ class TinyNet(Space):
         base = str(values.get("base", base_for(shape)))
         r, d = float(values["r"]), float(values["d"])
         w = w_solved(base, r, d, float(macs), shape)
-        made = cls(base=base, width="free", r=r, d=d, w=w)
+        made = cls.from_flat({"base": base, "width": "free", "r": r, "d": d, "w": w})
         return made._meeting(macs, shape)
 
     @classmethod
@@ -243,16 +246,16 @@ class TinyNet(Space):
         """
         base, domains = base_for(shape), cls.domains()
 
-        def at(phi: float) -> Self:
+        def at(phi: float) -> TinyNet:
             fields = {"d": ALPHA**phi, "w": BETA**phi, "r": GAMMA**phi}
             for name, value in fields.items():  # where the rule leaves a domain, its end is kept
                 low, high = domains[name].lo, domains[name].hi  # type: ignore[attr-defined]
                 fields[name] = min(max(value, low), high)
-            return cls(base=base, width="free", **fields)
+            return cls.from_flat({"base": base, "width": "free", **fields})
 
         made = at(largest(lambda phi: at(phi).macs(shape) <= macs, -11.0, 3.0))
         w = w_solved(base, made.r, made.d, float(macs), shape)
-        return dataclasses.replace(made, w=w)._meeting(macs, shape)
+        return cls.from_flat({**made.flat(), "w": w})._meeting(macs, shape)
 
     def _meeting(self, macs: int, shape: TaskShape) -> Self:
         got = self.macs(shape)

@@ -12,7 +12,8 @@ import yaml
 
 from nasx.errors import Interrupted, NasxError
 from nasx.files import demand_space, locked, read_json, write_json, write_text
-from nasx.record import Record, Run
+from nasx.record import Record
+from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline

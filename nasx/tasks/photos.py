@@ -132,11 +132,14 @@ def compose(made: Plan, out: Bytes) -> None:
     @functools.cache
     def enlarged(digit: int, size: int) -> npt.NDArray[np.float32]:
         drawn = Image.fromarray(handwriting[digit]).resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(drawn, np.float32)[..., None] / 255
+        scaled: npt.NDArray[np.float32] = np.asarray(drawn, np.float32)[..., None] / np.float32(255)
+        return scaled
 
     table = np.stack(
-        [made.photo, made.digit, made.crop, made.top, made.left, made.mirror, made.size]
-        + [made.row, made.column],
+        [
+            *(made.photo, made.digit, made.crop, made.top, made.left),
+            *(made.mirror, made.size, made.row, made.column),
+        ],
         axis=1,
     )
     for target, ink, values in zip(pixels, made.ink, table.tolist(), strict=True):
