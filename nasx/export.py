@@ -1,186 +1,140 @@
-"""Export: one chosen network as files that run without nasx, each checked against what was scored.
+"""Export: one trained network of a run as files that work without nasx.
 
-The check runs in a fresh process that cannot import nasx, on real validation samples. A file that
-computes something else fails the whole export: nothing is left at the destination.
+    export("runs/tinynet", "knee")  ->  runs/tinynet/exports/t0007/
+
+The network is the one that was scored: decided, with the BatchNorm statistics of its last score.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import json
-import logging
-import shutil
-import subprocess
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasx.errors import ParityError
-from nasx.files import read_json
+from nasx.errors import NasxError
+from nasx.trial import Snapshot, State, Trial
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from nasx.modelcard import About
     from nasx.run import Run
-    from nasx.trial import Snapshot
+    from nasx.shape import Shape
+    from nasx.space import Space
+    from nasx.tasks.base import Task
 
-TOLERANCE = 1e-4  # of the largest output
-SAMPLES = 64
+SAMPLES = 64  # validation samples that the files are checked on
+READ = 256  # samples per batch while they are picked
 
 
 def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None) -> Path:
-    """Write the bundle of `which` (knee, best, smallest or tNNNN); return its folder.
+    """Write the bundle of `which`: knee, best, smallest or a trial tNNNN; return its folder.
 
-    Raises NasxError for a trial that is not there or not fully trained, ParityError for a miss.
+    `out` defaults to exports/tNNNN in the run's folder. Raises NasxError for a trial that does
+    not exist, did not complete or has no weights, ParityError for a file that computes
+    something else than the network that was scored.
     """
+    from nasx.bundle import bundle, demand_replaceable
     from nasx.readback import deployed_network
     from nasx.registry import space, task
-    from nasx.results.front import front, select
     from nasx.run import snapshot_of
 
     snapshot = snapshot_of(run)
-    entry = select(front(snapshot), which)
-    number = int(str(entry["trial"])[1:])
-    trial = snapshot.trial(number)
-    folder = snapshot.path / "trials" / trial.name
-    own = task(snapshot.study.task)
-    candidate = space(trial.space).from_json(trial.candidate)
-    network = deployed_network(candidate, own, folder / "checkpoint")
+    trial = chosen(snapshot, which)
+    folder = destination(snapshot, trial, out)
+    demand_replaceable(folder)
+    checkpoint = snapshot.path / "trials" / trial.name / "checkpoint"
+    own = task(snapshot.study.task, snapshot.path)
+    candidate = space(trial.space, snapshot.path).from_json(trial.candidate)
     shape = candidate.input_shape(own.shape)
-    batch = next(iter(own.batches("valid", shape, SAMPLES)))
-    about = {
-        "study": snapshot.name,
-        "trial": trial.name,
-        "space": trial.space,
-        "candidate": trial.candidate,
-        "canonical": json.loads(json.dumps(candidate.canonical(own.shape), default=str)),
-        "key": trial.key,
-        "input": list(shape),
-        "classes": own.shape.outputs,
-        "seed": trial.seed,
-        "samples": trial.samples,
-        "decisions": (read_json(folder / "checkpoint" / "state.json") or {}).get("decisions", {}),
-    }
-    target = out or snapshot.path / "exports" / trial.name
-    return bundle(network, about, card(snapshot, entry, about), target, batch.inputs)
+    if not all(isinstance(side, int) for side in shape):
+        raise NasxError(f"{trial.name}: the network takes several inputs; export knows one")
+    network = deployed_network(candidate, own, checkpoint)
+    about = about_trial(snapshot, trial, candidate, own)
+    return bundle(network, about, folder, spread_samples(own, shape, SAMPLES))
 
 
-def bundle(
-    network: nn.Module, about: dict[str, Any], words: str, target: Path, inputs: Tensor
-) -> Path:
-    """Write and check the files of one deployed network; `inputs` are real samples (N, C, H, W)."""
-    import numpy as np
+def chosen(snapshot: Snapshot, which: str) -> Trial:
+    """Return the complete trial named by `which`: any tNNNN, or a named point of the front."""
+    from nasx.results.front import front, select
+
+    if not re.fullmatch(r"t\d{4,}", which):
+        entry = select(front(snapshot), which, snapshot.study.objectives)
+        which = str(entry["trial"])
+    trial = snapshot.trial(int(which[1:]))
+    if trial.state is not State.COMPLETE:
+        why = f" ({trial.reason})" if trial.reason else ""
+        raise NasxError(
+            f"{snapshot.path}: trial {trial.name} is {trial.state.value}{why}; only a COMPLETE "
+            "trial can be exported, see `nasx front`"
+        )
+    return trial
+
+
+def destination(snapshot: Snapshot, trial: Trial, out: Path | None) -> Path:
+    """Return the bundle's folder; the default one stays inside the run's folder."""
+    if out is not None:
+        return out.expanduser()
+    folder = snapshot.path / "exports" / trial.name
+    if not folder.resolve().is_relative_to(snapshot.path.resolve()):
+        raise NasxError(f"{folder}: leads out of the run's folder; name another one with --out")
+    return folder
+
+
+def spread_samples(task: Task, shape: Shape, count: int) -> Tensor:
+    """Return `count` inputs (N, C, H, W) evenly spaced over the valid split (all, if fewer)."""
     import torch
-    from safetensors.torch import save_file
 
-    from nasx.cost.runtimes import write_onnx
-    from nasx.modelfile import model_source, stored_tensors
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    inputs = inputs.contiguous()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as made:
-        folder = Path(made)
-        with quiet():
-            with torch.inference_mode():
-                outputs = network.eval()(inputs)
-            axes = ({0: torch.export.Dim("batch", min=1)},)
-            program = torch.export.export(network, (inputs[:2],), dynamic_shapes=axes, strict=False)
-            torch.export.save(program, str(folder / "model.pt2"))
-            write_onnx(network, tuple(inputs.shape[1:]), folder / "model.onnx")
-            save_file(stored_tensors(program), str(folder / "weights.safetensors"))
-            title = f"{about['trial']} of study {about['study']}"
-            (folder / "model.py").write_text(model_source(program, title))
-        (folder / "architecture.json").write_text(json.dumps(about, indent=1) + "\n")
-        np.savez(folder / "expected.npz", inputs=inputs.numpy(), outputs=outputs.numpy())
-        parity = check(folder)
-        (folder / "expected.npz").unlink()
-        (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
-        (folder / "card.md").write_text(words)
-        names = sorted(f.name for f in folder.iterdir() if f.is_file())
-        sums = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}" for n in names]
-        (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder, target)
-    return target
+    size = task.size("valid")
+    wanted = torch.linspace(0, size - 1, min(count, size)).round().long()
+    picked, start = [], 0
+    for batch in task.batches("valid", shape, READ):
+        here = wanted[(wanted >= start) & (wanted < start + len(batch.inputs))]
+        picked.append(batch.inputs[here - start])
+        start += len(batch.inputs)
+    return torch.cat(picked)
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """Run parity_check.py on a bundle on its own; ParityError names the file that misses."""
-    script = Path(__file__).with_name("parity_check.py").read_text()
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, str(folder)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        check=False,
+def about_trial(snapshot: Snapshot, trial: Trial, candidate: Space, task: Task) -> About:
+    """Gather what the record knows of a trial."""
+    from nasx.axes import AXES
+    from nasx.checkpoint import find, read_state
+    from nasx.modelcard import About
+
+    saved = read_state(find(snapshot.path / "trials" / trial.name / "checkpoint"))
+    final = snapshot.finals.get(trial.number)
+    shape = candidate.input_shape(task.shape)
+    described: dict[str, Any] = {}
+    if hasattr(task, "preprocessing"):  # a task of the user's may not say
+        described = dict(task.preprocessing(shape))
+    classes = described.pop("classes", ())
+    if not classes and isinstance(task.shape.outputs, int):
+        classes = tuple(str(i) for i in range(task.shape.outputs))
+    machine = snapshot.provenance.get("machine", {})
+    values = {**trial.card, **trial.values}
+    return About(
+        study=snapshot.name,
+        question=snapshot.study.desc,
+        trial=trial.name,
+        space=trial.space if ".py:" not in trial.space else candidate.name,
+        candidate=trial.candidate,
+        key=trial.key,
+        seed=trial.seed,
+        samples=trial.samples,
+        recipe=saved["recipe"],
+        decisions=saved["decisions"],
+        task=task.name,
+        classes=tuple(classes),
+        preprocessing=described,
+        sizes={"valid": task.size("valid"), "test": task.size("test")},
+        valid={name: trial.values[name] for name in task.metrics if name in trial.values},
+        test=dict(final.test) if final else {},
+        costs={
+            name: values[name]
+            for name, axis in AXES.items()
+            if axis.kind == "static" and isinstance(values.get(name), int | float)
+        },
+        latency=final.latency if final else None,
+        machine=machine.get("cpu", ""),
+        versions=snapshot.provenance.get("versions", {}),
     )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ParityError(f"the exported files cannot be run without nasx: {last}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    found.pop("nasx_importable")
-    for name, difference in found.items():
-        if not difference["max_relative"] <= TOLERANCE:
-            raise ParityError(
-                f"{name} does not compute what was scored: it differs by "
-                f"{difference['max_abs']:.3g} ({difference['max_relative']:.2g} of the largest "
-                f"output, {TOLERANCE:g} allowed); nothing was exported"
-            )
-    return {"tolerance": TOLERANCE, "samples": SAMPLES, "files": found}
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporters' chatter from the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def card(snapshot: Snapshot, entry: dict[str, Any], about: dict[str, Any]) -> str:
-    """Return the card of an exported network, in Markdown."""
-    shape = ", ".join(map(str, about["input"]))
-    scores = [f"| {name} | {value:.6g} | |" for name, value in entry["objectives"].items()]
-    test = [f"| {name} (test split) | | {value:.6g} |" for name, value in entry["test"].items()]
-    machine = snapshot.provenance.get("machine", {}).get("cpu", "unknown")
-    measure = snapshot.study.measure
-    return f"""# {about["trial"]} of study {snapshot.name}
-
-{snapshot.study.desc}
-
-Space `{about["space"]}`, key `{about["key"]}`,
-{about["samples"]} samples of training, seed {about["seed"]}.
-Latency: {measure.runtime} on {measure.device}, batch {measure.batch},
-{measure.threads} thread(s), {machine}.
-
-| quantity | search (valid) | test |
-| --- | --- | --- |
-{chr(10).join(scores + test)}
-
-Input: float32 (N, {shape}), resized and normalised as nasx's task `{snapshot.study.task}` does.
-
-```python
-import numpy, onnxruntime
-session = onnxruntime.InferenceSession("model.onnx")
-name = session.get_inputs()[0].name
-print(session.run(None, {{name: numpy.zeros((1, {shape}), numpy.float32)}})[0])
-```
-
-`model.py` is the same network in plain PyTorch, `model.pt2` its exported program.
-`parity.json` says how far each file is from the network that was scored.
-"""

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import keyword
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nasx.errors import NasxError
-from nasx.modelforward import Forward, literal, structure
+from nasx.modelforward import Forward
+from nasx.modelspelling import WIDTH, literal, quoted, structure, wrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -130,17 +132,20 @@ def _attributes(program: ExportedProgram) -> tuple[dict[fx.Node, str], list[str]
             continue
         attribute = _attribute(name, taken)
         value = stored[name]
-        source = f"tensors[{name!r}]"
-        note = f"  # {tuple(value.shape)}"
+        kind, frozen = "nn.Buffer", []
         spelled[node] = f"self.{attribute}"
-        if parameter and id(value) in shared:
-            lines.append(f"self.{attribute} = self.{shared[id(value)]}")
-        elif parameter:
+        if parameter:
+            if id(value) in shared:
+                lines.append(f"self.{attribute} = self.{shared[id(value)]}")
+                continue
             shared[id(value)] = attribute
-            frozen = "" if value.requires_grad else ", requires_grad=False"
-            lines.append(f"self.{attribute} = nn.Parameter({source}{frozen}){note}")
-        else:
-            lines.append(f"self.register_buffer({attribute!r}, {source}){note}")
+            kind = "nn.Parameter"
+            frozen = [] if value.requires_grad else ["requires_grad=False"]
+        source = [f"tensors[{quoted(name)}]", *frozen]
+        loading = wrapped(f"self.{attribute} = ", kind, source)
+        note = f"  # {tuple(value.shape)}"
+        fits = len(loading[0] + note) + 8 <= WIDTH and len(loading) == 1
+        lines += [loading[0] + note] if fits else loading
     return spelled, lines
 
 
@@ -159,4 +164,5 @@ def _attribute(name: str, taken: set[str]) -> str:
 
 def _inert(text: str) -> str:
     """Return text that cannot end a docstring or start an escape."""
-    return " ".join(text.split()).replace("\\", "/").replace('"', "'")
+    words = " ".join(text.split()).replace("\\", "/").replace('"', "'")
+    return "\n".join(textwrap.wrap(words, WIDTH - 3))

@@ -2,96 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
-from nasx.modelgraph import (
-    by_name,
-    is_size,
-    last_uses,
-    module_of,
-    names,
-    node_type,
+from nasx.modelgraph import by_name, changes_nothing, is_size, last_uses, module_of, node_type
+from nasx.modelspelling import (
+    CHECKS,
+    FUNCTIONAL,
+    INFIX,
+    INPLACE,
+    METHODS,
+    SIZES,
+    TORCH,
+    UNSEEN,
+    literal,
+    local_names,
     wrapped,
 )
 
 if TYPE_CHECKING:
     from torch import fx
-
-INFIX = {
-    "aten.add.Tensor": "+", "aten.sub.Tensor": "-", "aten.mul.Tensor": "*",
-    "aten.div.Tensor": "/", "aten.matmul.default": "@",
-}  # fmt: skip
-SIZES = {  # arithmetic on sizes
-    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
-    operator.truediv: "/", operator.mod: "%", operator.eq: "==", operator.ne: "!=",
-    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
-}  # fmt: skip
-# Operators whose arguments carry the same names in torch.nn.functional and in torch.
-FUNCTIONAL = {
-    "conv1d.default", "conv2d.default", "conv3d.default", "linear.default", "relu.default",
-    "silu.default", "gelu.default", "hardswish.default", "hardsigmoid.default",
-    "leaky_relu.default", "elu.default", "softplus.default", "adaptive_avg_pool2d.default",
-    "avg_pool2d.default", "max_pool2d.default", "pad.default", "layer_norm.default",
-    "scaled_dot_product_attention.default", "pixel_shuffle.default",
-}  # fmt: skip
-TORCH = {
-    "sigmoid.default", "tanh.default", "cat.default", "stack.default", "flatten.using_ints",
-    "softmax.int", "permute.default", "transpose.int", "reshape.default", "mean.dim",
-    "sum.dim_IntList",
-    "amax.default", "exp.default", "sqrt.default", "abs.default", "sign.default", "round.default",
-    "clamp.default", "where.self", "roll.default", "chunk.default", "unbind.int", "select.int",
-    "squeeze.dim", "unsqueeze.default",
-}  # fmt: skip
-METHODS = {"view.default", "expand.default"}
-NOTHING = ("aten.detach.default", "aten.detach_.default", "aten.alias.default")
-DROPOUT = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
-CHECKS = re.compile(r"aten\.(_assert_|sym_constrain_range)")
-UNSEEN = ("cudnn_enabled", "cudnn_enable")  # arguments that torch.nn.functional does not have
-
-
-def literal(value: Any) -> str:
-    """Return a graph constant as Python source; lists become tuples."""
-    import torch
-
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    if isinstance(value, list | tuple):
-        inner = ", ".join(literal(v) for v in value)
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    if isinstance(value, torch.device):
-        return "device"
-    if value is None or isinstance(value, bool | int | float | complex | str):
-        return repr(value)
-    if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
-        return str(value)
-    raise NasxError(f"the exported graph holds a {type(value).__name__}, which has no source form")
-
-
-def structure(spec: Any, names: list[str]) -> str:
-    """Return source that puts the flat outputs `names` into the tuples and dicts of `spec`."""
-    from torch.utils._pytree import tree_unflatten
-
-    class Name(str):
-        def __repr__(self) -> str:
-            return str(self)
-
-    def text(value: Any) -> str:
-        if isinstance(value, Name):
-            return value
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{k!r}: {text(v)}" for k, v in value.items()) + "}"
-        if isinstance(value, list):
-            return "[" + ", ".join(text(v) for v in value) + "]"
-        if isinstance(value, tuple):
-            return "(" + "".join(f"{text(v)}, " for v in value).rstrip() + ")"
-        return literal(value)
-
-    return text(tree_unflatten([Name(n) for n in names], spec))
 
 
 class Forward:
@@ -127,11 +60,12 @@ class Forward:
                 flat = [self._text(v) for v in node.args[0]]
                 self._lines.append(f"return {answer(flat)}")
             elif node.op == "call_function":
-                here = module_of(node)
-                if here and here != group:
-                    self._lines.append(f"# {here}")
-                group = here or group
+                before = len(self._lines)
                 self._statement(node, last)
+                here = module_of(node)
+                if here and here != group and len(self._lines) > before:
+                    self._lines.insert(before, f"# {here}")
+                    group = here
             elif node.op == "get_attr":
                 self._branch(node)
         if any(re.search(r"\bdevice\b", line) for line in self._lines if line[0] != "#"):
@@ -146,8 +80,7 @@ class Forward:
         ends = last.get(node, [])
         if CHECKS.match(target):
             return self._release(ends)
-        same = target in NOTHING or (target in DROPOUT and node.args[2] is False)
-        if same and isinstance(source := node.args[0], node_type()):
+        if changes_nothing(node) and isinstance(source := node.args[0], node_type()):
             name = self.names[source]
             self.names[node] = name
             if name in self._held:
@@ -193,6 +126,8 @@ class Forward:
             return "F.batch_norm", [
                 *(self._text(named[k]) for k in order), f"eps={literal(named['eps'])}"
             ]  # fmt: skip
+        if space == "aten" and short in INPLACE:
+            return f"F.{short.partition('_.')[0]}", [*self._arguments(node), "inplace=True"]
         if space == "aten" and short in FUNCTIONAL:
             return f"F.{short.partition('.')[0]}", self._arguments(node, skip=UNSEEN)
         if space == "aten" and short in TORCH:
@@ -216,9 +151,10 @@ class Forward:
         schema = node.target._schema.arguments  # type: ignore[union-attr]
         defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
         texts: list[str] = []
+        by_place = True
         for i, (name, value) in enumerate(by_name(node).items()):
-            tensors = isinstance(value, node_type()) and i == len(texts)
-            if i == 0 or tensors:
+            by_place = by_place and (i == 0 or isinstance(value, node_type()))
+            if by_place:
                 texts.append(self._text(value))
             elif name not in skip and not (name in defaults and defaults[name] == value):
                 texts.append(f"{name}={self._text(value)}")
@@ -244,7 +180,7 @@ class Forward:
 
     def _take(self, node: fx.Node, near: Iterable[str]) -> str:
         """Give a node a local name that is free, one of `near` where possible."""
-        pool = names("n" if is_size(node) else "x")
+        pool = local_names("n" if is_size(node) else "x")
         free = [n for n in near if n not in self._held and (n[0] == "n") == is_size(node)]
         local = [n for n in free if "." not in n]
         name = local[0] if local else next(n for n in pool if n not in self._held)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+import sys
 from typing import TYPE_CHECKING, Any
+
+from nasx.modelspelling import DROPOUT, SAME
 
 if TYPE_CHECKING:
     from torch import fx
-
-WIDTH = 100  # of a line of the generated file
 
 
 def last_uses(nodes: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
@@ -31,11 +30,20 @@ def by_name(node: fx.Node) -> dict[str, Any]:
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
+def changes_nothing(node: fx.Node) -> bool:
+    """Return whether a call gives back its first argument (dropout when not training)."""
+    name, args = str(node.target), node.args
+    whole = name == "aten.slice.Tensor" and args[2:] == (0, sys.maxsize)
+    return name in SAME or whole or (name in DROPOUT and args[2] is False)
+
+
 def module_of(node: fx.Node) -> str:
-    """Return the dotted path, two levels deep, of the module whose call made this node."""
+    """Return the part of the network that made this node: `stem`, or `blocks.3` in a list."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return "" if path.startswith("_empty") else ".".join(" ".join(path.split()).split(".")[:2])
+    path = str(stack[-1][0]).split(".") if stack else [""]
+    if path[0].startswith("_empty"):
+        return ""
+    return " ".join(".".join(path[: 2 if path[1:2] and path[1].isdigit() else 1]).split())
 
 
 def is_size(node: fx.Node) -> bool:
@@ -51,23 +59,3 @@ def node_type() -> type[fx.Node]:
     from torch import fx
 
     return fx.Node
-
-
-def names(kind: str) -> Iterator[str]:
-    """Yield local names: n, n1, n2 for sizes; x, y, z, u, v, w, t1, t2 for tensors."""
-    if kind == "n":
-        yield "n"
-        yield from (f"n{i}" for i in count(1))
-    yield from "xyzuvw"
-    yield from (f"t{i}" for i in count(1))
-
-
-def wrapped(before: str, called: str, arguments: list[str]) -> list[str]:
-    """Return a statement as one line, or as three where one would be too long."""
-    if not arguments:
-        return [f"{before}{called}"]
-    inside = ", ".join(arguments)
-    whole = f"{before}{called}({inside})"
-    if len(whole) + 8 <= WIDTH:
-        return [whole]
-    return [f"{before}{called}(", f"    {inside}", ")"]

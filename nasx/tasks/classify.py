@@ -20,7 +20,7 @@ from nasx.tasks.base import Batch, Split
 from nasx.tasks.cache import Bytes
 from nasx.tasks.data import Dataset
 from nasx.tasks.pictures import write_picture
-from nasx.tasks.resize import Resized
+from nasx.tasks.resize import RESIZING, Resized
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -141,6 +141,16 @@ class Classify:
             held = Resized(self.data.splits[split].images, shape[1], shape[2])
             self._resized[split] = held
         return held
+
+    def preprocessing(self, shape: Shape) -> dict[str, Any]:
+        """Return what makes an image an input: resize, mean, deviation (0 to 255), classes."""
+        mean, deviation = self._normal
+        return {
+            "resize": f"Resize to {shape[1]} x {shape[2]} pixels (height x width), {RESIZING}.",
+            "mean": [float(m) for m in mean],
+            "deviation": [float(d) for d in deviation],
+            "classes": list(self.data.classes),
+        }
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of logits (N, classes)."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from nasx.tasks.cache import Bytes
 from nasx.tasks.data import Indices
 
+RESIZING = "bilinear with antialiasing, as torch's F.interpolate(antialias=True) does on bytes"
 KEEP = 256 * 2**20  # bytes of resized images that may be kept in memory
 
 

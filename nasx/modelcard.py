@@ -1,0 +1,209 @@
+"""The card of an exported network, for people (card.md) and for programs (architecture.json)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of an exported network beside its weights; plain values.
+
+    `recipe` is the outline of its training, `decisions` the structural choices taken there.
+    `preprocessing` says how a sample becomes an input: "resize" in words, "mean" and "deviation"
+    per channel of pixels in [0, 255]; empty where the task does not say. `sizes` counts the
+    samples behind the scores `valid` and `test`. `costs` are values of the axes table.
+    `latency` is the quiet pass's (see `nasx.trial.Final`), or None.
+    """
+
+    study: str
+    trial: str
+    space: str
+    candidate: Mapping[str, Any]
+    key: str
+    question: str = ""
+    seed: int = 0
+    samples: int = 0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    decisions: Mapping[str, Any] = field(default_factory=dict)
+    task: str = ""
+    classes: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    valid: Mapping[str, float] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[str, Any] | None = None
+    machine: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def architecture(about: About, inputs: Tensor, constants: list[str]) -> dict[str, Any]:
+    """Return architecture.json: everything needed to build the network again, and its numbers.
+
+    `constants` are the tensors of the weights file that are not in the network's state_dict.
+    """
+    shape = [int(side) for side in inputs.shape[1:]]
+    return {**asdict(about), "input": shape, "constants": constants}
+
+
+def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
+    """Return card.md: what it is, how good, what it costs, how to feed it, how to load it."""
+    shape = tuple(int(side) for side in inputs.shape[1:])
+    parts = [
+        f"# {about.trial} of study {about.study}",
+        f"A network of the search space `{about.space}` for the task `{about.task}`, found by nasx."
+        + (f" The study asked: *{_line(about.question)}*" if about.question else ""),
+        "\n".join(f"- `{name}`: {_value(v)}" for name, v in about.candidate.items()),
+        f"Candidate key `{about.key}`, seed {about.seed}, trained on {about.samples} samples.",
+        "## Scores",
+        _scores(about),
+        "## Costs",
+        _costs(about, shape),
+        "## Input and output",
+        _input(about, shape),
+        "## Use it",
+        "Run in this folder. With ONNX Runtime:",
+        _code(_onnx_lines(about, shape)),
+        "With torch and safetensors, from the plain source in `model.py`:",
+        _code(_torch_lines(shape, "from model import Model\n", "Model().eval()")),
+        "With torch alone, from the exported program:",
+        _code(_torch_lines(shape, "", 'torch.export.load("model.pt2").module()')),
+        "## Checked",
+        _checked(parity),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def standard_error(percent: float, n: int) -> float:
+    """Return the binomial standard error of an accuracy over n samples, both in percent."""
+    share = min(max(percent / 100, 0.0), 1.0)
+    return 100 * math.sqrt(share * (1 - share) / n)
+
+
+def _scores(about: About) -> str:
+    rows = ["| split | samples | score |", "|---|---|---|"]
+    for split, scores in (("valid", about.valid), ("test", about.test)):
+        n = about.sizes.get(split, 0)
+        for name, value in scores.items():
+            text = f"{name} {value:.2f}"
+            if name == "top1" and n:
+                text += f" % ± {standard_error(value, n):.2f} (binomial standard error)"
+            rows.append(f"| {split} | {n or ''} | {text} |")
+    said = "The search chose by the valid split, so its score is optimistic"
+    if about.test:
+        return "\n".join(rows) + f"\n\n{said}; the test split was scored once."
+    return "\n".join(rows) + f"\n\n{said}; this network was not scored on the test split."
+
+
+def _costs(about: About, shape: tuple[int, ...]) -> str:
+    units = {"macs": "MACs", "params": "parameters", "bytes": "bytes of weights"}
+    known = [f"{about.costs[k]:,.0f} {unit}" for k, unit in units.items() if k in about.costs]
+    text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
+    if not about.latency:
+        return text + "Latency was not measured in a quiet pass."
+    m = about.latency
+    contended = " Other processes disturbed the measurement." if m.get("contended") else ""
+    return text + (
+        f"Latency {m['median_ms']:.3f} ms (quartiles {m['q1_ms']:.3f} to {m['q3_ms']:.3f}), batch "
+        f"{m['batch']}, {m['runtime']} on {m['device']} with {m['threads']} thread(s), "
+        f"{about.machine or 'machine not noted'}.{contended}"
+    )
+
+
+def _input(about: About, shape: tuple[int, ...]) -> str:
+    lines = [f"Input: float32 (N, {_sides(shape, ', ')}), any batch size N."]
+    known = about.preprocessing
+    if known:
+        lines.append(f"1. {known['resize']}")
+        lines.append("2. Per channel: (pixel - mean) / deviation, pixels in 0 to 255, with")
+        lines.append(f"   - mean {_numbers(known['mean'])}")
+        lines.append(f"   - deviation {_numbers(known['deviation'])}")
+        lines.append("3. Channels first.")
+    else:
+        lines.append(f"Samples are prepared as the task `{about.task}` does.")
+    if about.classes:
+        names = ", ".join(_line(name) for name in about.classes[:50])
+        more = ", ... (all in architecture.json)" if len(about.classes) > 50 else ""
+        lines.append(f"\nOutput: {len(about.classes)} class scores (logits): {names}{more}.")
+    return "\n".join(lines)
+
+
+def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
+    lines = ["import numpy as np", "import onnxruntime", ""]
+    known = about.preprocessing
+    if known:
+        pixels = (1, *shape[1:], shape[0])
+        lines += [
+            f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)",
+            f"mean = np.array([{_numbers(known['mean'])}], np.float32)",
+            f"deviation = np.array([{_numbers(known['deviation'])}], np.float32)",
+            "inputs = ((pixels - mean) / deviation).transpose(0, 3, 1, 2)",
+        ]
+    else:
+        lines.append(f"inputs = np.zeros({(1, *shape)}, np.float32)  # your samples")
+    lines += [
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        "name = session.get_inputs()[0].name",
+        "output = session.run(None, {name: np.ascontiguousarray(inputs)})[0]",
+        "print(output.argmax(1))" if about.classes else "print(output.shape)",
+    ]
+    return lines
+
+
+def _torch_lines(shape: tuple[int, ...], imports: str, network: str) -> list[str]:
+    return [
+        "import torch",
+        *imports.splitlines(),
+        "",
+        f"model = {network}",
+        "with torch.inference_mode():",
+        f"    output = model(torch.zeros{(1, *shape)})",
+        "print(output)",
+    ]
+
+
+def _checked(parity: Mapping[str, Any]) -> str:
+    rows = [
+        "| file | largest difference | of the largest output | same top-1 |",
+        "|---|---|---|---|",
+    ]
+    for name, row in parity["files"].items():
+        same = row["top1_agreement"]
+        rows.append(
+            f"| {name} | {row['max_abs']:.1e} | {row['max_relative']:.1e} | "
+            f"{'' if same is None else f'{100 * same:.0f} %'} |"
+        )
+    said = (
+        f"Against the trained network, on {parity['inputs']} real validation samples in batches of "
+        f"{parity['batches'][0]} and {parity['batches'][-1]}, in a fresh process without nasx. "
+        f"Allowed: {parity['tolerance']:g} of the largest output."
+    )
+    return f"{said}\n\n" + "\n".join(rows) + "\n\n`sha256sum -c SHA256SUMS` verifies the files."
+
+
+def _code(lines: list[str]) -> str:
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _line(text: str) -> str:
+    """Return text on one line that Markdown shows as it is."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "&#124;")
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else _line(str(value))
+
+
+def _sides(shape: tuple[int, ...], between: str = " x ") -> str:
+    return between.join(str(side) for side in shape)
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:.9g}" for value in values)
