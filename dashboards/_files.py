@@ -51,6 +51,13 @@ def layers(record: Snapshot, trial: Trial) -> list[dict[str, Any]]:
     return [x for x in found if isinstance(x, dict) and any(x.get(c) for c in costs)]
 
 
+def reached(record: Snapshot, trial: Trial) -> int:
+    """Return the samples a running trial has seen, as far as its last checkpoint or rung says."""
+    state = _json(folder(record, trial) / "checkpoint" / "state.json")
+    seen = state.get("samples") if isinstance(state, dict) else None
+    return max(seen if isinstance(seen, int) else 0, trial.samples)
+
+
 def rule(record: Snapshot) -> dict[str, Any] | None:
     """Return the scaling rule kept in rule.json, or None."""
     found = _json(record.path / "rule.json")

@@ -1,4 +1,4 @@
-"""The verdict in plain sentences: the knee, the most accurate, the smallest, each against the baseline."""
+"""The verdict in plain sentences: knee, most accurate and smallest against the baseline."""
 
 from __future__ import annotations
 
@@ -94,9 +94,11 @@ def _reach(point: Point, record: Snapshot, study: Study) -> str:
     parts = []
     for axis in shown:
         how = " (provisional)" if axis == "latency_ms" and not point.measured else ""
-        unit = "" if axis == "latency_ms" else f" {AXES[axis].label}"
-        word = f"{AXES[axis].label} " if axis == "latency_ms" else ""
-        parts.append(f"{word}{amount(axis, point.values[axis])}{unit}{how}")
+        shown_value = amount(axis, point.values[axis])
+        if axis == "latency_ms":
+            parts.append(f"{shown_value} of latency{how}")
+        else:
+            parts.append(f"{shown_value} {AXES[axis].label}")
     score = primary(study)
     sentence = f"It costs {_and(parts)}." if parts else "Its cost is not known."
     if score in point.test and score in point.values:
@@ -146,7 +148,7 @@ def _change(axis: str, point: Point, baseline: Point) -> str | None:
         return f"{ratio:.1f} × its {label}"
     if abs(ratio - 1) < 0.005:
         return f"the same {label}"
-    return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'} {label}".replace(
+    return f"{100 * abs(1 - ratio):.0f} % {'less' if ratio < 1 else 'more'} {label}".replace(
         "less MACs", "fewer MACs"
     )
 

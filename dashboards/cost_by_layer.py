@@ -79,7 +79,7 @@ def by_part(found: list[dict[str, Any]], axis: str) -> dict[str, float]:
             part = ".".join(str(layer.get("name", "")).split(".")[:depth]) or "network"
             sums[part] = sums.get(part, 0.0) + float(layer.get(axis) or 0)
         kept = {part: cost for part, cost in sums.items() if cost}
-        if kept and max(kept.values()) < 0.85 * sum(kept.values()):
+        if kept and max(kept.values()) < 0.6 * sum(kept.values()):
             break
     return kept
 

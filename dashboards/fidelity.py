@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards import _look as look
 from dashboards._points import points, primary
-from nasx.quantity import amount, count
+from nasx.quantity import amount, brief
 from nasx.study import Study
 from nasx.trial import Snapshot, State
 
@@ -78,7 +78,7 @@ def draw(rungs: list[Rung], axis: str) -> go.Figure:
                 "size": 8, "color": look.COLOURS[(5, 0, 2, 3)[i % 4]], "opacity": 0.8,
                 "symbol": look.SYMBOLS[i % len(look.SYMBOLS)],
             },
-            name=f"{count(rung.samples)} samples: {says}",
+            name=f"{brief(rung.samples)} samples: {says}",
             text=[
                 f"<b>{n}</b><br>{amount(axis, e)}, then {amount(axis, f)}"
                 for n, e, f in zip(rung.names, rung.early, rung.full, strict=True)

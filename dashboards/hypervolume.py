@@ -71,6 +71,8 @@ def draw(info: Info) -> go.Figure:
             annotation={"text": "continued", "font": {"size": 11, "color": look.MUTED}},
         )
     figure.update_xaxes(title_text="trial", rangemode="tozero", tickformat="d")
+    if len(info.numbers) < 10:
+        figure.update_xaxes(dtick=1)
     figure.update_yaxes(title_text="share of the final value", tickformat=".0%", range=[0, 1.06])
     corner = ", ".join(
         f"{AXES[axis].label} {amount(axis, value)}" for axis, value in info.reference.items()

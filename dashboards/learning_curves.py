@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from dashboards import _look as look
 from dashboards._points import Point, points, primary
-from nasx.quantity import amount, count
+from nasx.quantity import amount, brief
 from nasx.study import Study
 from nasx.trial import Snapshot
 
@@ -64,7 +64,7 @@ def draw(info: Info) -> go.Figure:
                 showlegend=i == 0,
                 text=[
                     f"<b>{point.trial.name}</b><br>{amount(info.axis, r.values[info.axis])} "
-                    f"after {count(r.samples)} samples"
+                    f"after {brief(r.samples)} samples"
                     for r in rungs
                 ],
                 hovertemplate="%{text}<extra></extra>",
@@ -73,7 +73,7 @@ def draw(info: Info) -> go.Figure:
         title_text="samples trained on",
         type="log",
         tickvals=info.budgets,
-        ticktext=[count(b) for b in info.budgets],
+        ticktext=[brief(b) for b in info.budgets],
     )
     figure.update_yaxes(title_text=look.title(info.axis, of=" (valid)"))
     return figure

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import _look as look
-from dashboards._points import Point, points, primary
+from dashboards._points import Point, points, primary, space_name
 from nasx.axes import AXES
 from nasx.quantity import amount, count, digits
 from nasx.study import Study
@@ -58,7 +58,7 @@ def collect(record: Snapshot, study: Study) -> Info:
     room = max(1, MOST - len(study.objectives))
     axes = [_field_axis(name, [row.get(name) for row in rows]) for name in varied[:room]]
     if len(record.study.spaces) > 1:
-        axes.insert(0, _field_axis("space", [p.trial.space for p in found]))
+        axes.insert(0, _field_axis("space", [space_name(p.trial.space) for p in found]))
     axes += [_objective_axis(axis, found) for axis in study.objectives]
     return Info(found, axes, len(names) - len(varied), max(0, len(varied) - room))
 
@@ -96,10 +96,18 @@ def _objective_axis(axis: str, found: list[Point]) -> Axis:
     if not known:
         return Axis(label, "", "", [None] * len(values), ["–"] * len(values), [])
     low, high = min(known), max(known)
+    if low == high:
+        level = [(0.5, amount(axis, low))]
+        return Axis(label, "", "", heights_of_one(values), [amount(axis, v) for v in values], level)
     log = AXES[axis].kind != "score" and low > 0 and high > 4 * low
     heights = [None if v is None else _height(v, low, high, log) for v in values]
     words = [amount(axis, v) for v in values]
     return Axis(label, amount(axis, high), amount(axis, low), heights, words, [])
+
+
+def heights_of_one(values: list[float | None]) -> list[float | None]:
+    """Return the middle for every value there is: an axis with one value has no ends."""
+    return [None if v is None else 0.5 for v in values]
 
 
 def _height(value: float, low: float, high: float, log: bool) -> float:
@@ -123,18 +131,19 @@ def draw(info: Info) -> go.Figure:
     figure = look.canvas(400)
     order = sorted(range(len(info.points)), key=lambda i: info.points[i].role == "front")
     seen: set[str] = set()
+    traces = []
     for i in order:
         point = info.points[i]
         front = point.role == "front"
         name = "on the front" if front else "other candidates"
         heights = [axis.heights[i] for axis in info.axes]
-        figure.add_scatter(
+        trace = go.Scatter(
             x=list(range(len(info.axes))),
             y=heights,
             mode="lines+markers",
-            line={"color": look.ACCENT if front else look.FAINT, "width": 1.8 if front else 0.8},
+            line={"color": look.ACCENT if front else look.FAINT, "width": 1.8 if front else 1},
             marker={"size": 5 if front else 3},
-            opacity=0.85 if front else 0.5,
+            opacity=0.85 if front else 0.6,
             name=name,
             legendgroup=name,
             showlegend=name not in seen,
@@ -145,36 +154,46 @@ def draw(info: Info) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
         )
+        traces.append(trace)
         seen.add(name)
+    figure.add_traces(traces)
     _rulers(figure, info)
     return figure
 
 
 def _rulers(figure: go.Figure, info: Info) -> None:
-    """Draw each vertical axis with its label above and its ends beside it."""
-    for i, axis in enumerate(info.axes):
-        figure.add_shape(
-            type="line", x0=i, x1=i, y0=0, y1=1, line={"color": look.FAINT, "width": 1}
-        )
-        for height, words in ((1.0, axis.top), (0.0, axis.bottom), *axis.levels):
-            figure.add_annotation(
-                x=i, y=height, text=look.text(words), showarrow=False,
-                yanchor="bottom" if height == 1.0 else "top" if height == 0.0 else "middle",
-                yshift=4 if height == 1.0 else -4 if height == 0.0 else 0,
-                xshift=0 if height in (0.0, 1.0) else 6,
-                xanchor="center" if height in (0.0, 1.0) else "left",
-                font={"size": 11.5, "color": look.MUTED},
-            )  # fmt: skip
-    figure.update_xaxes(
-        tickvals=list(range(len(info.axes))),
-        ticktext=[look.text(axis.label) for axis in info.axes],
-        side="bottom",
-        tickfont={"color": look.INK, "size": 12.5},
-        range=[-0.35, len(info.axes) - 0.65],
-        showgrid=False,
+    """Draw each vertical axis with its label below and its ends above and below it."""
+    line = {"color": look.FAINT, "width": 1}
+    ends = (0.0, 1.0)
+    words = [
+        {
+            "x": i, "y": height, "text": look.text(text), "showarrow": False,
+            "yanchor": {1.0: "bottom", 0.0: "top"}.get(height, "middle"),
+            "yshift": {1.0: 4, 0.0: -4}.get(height, 0),
+            "xanchor": "center" if height in ends else "left",
+            "xshift": 0 if height in ends else 6,
+            "font": {"size": 11.5, "color": look.MUTED},
+        }
+        for i, axis in enumerate(info.axes)
+        for height, text in ((1.0, axis.top), (0.0, axis.bottom), *axis.levels)
+        if text
+    ]  # fmt: skip
+    figure.update_layout(
+        shapes=[
+            {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "line": line}
+            for i in range(len(info.axes))
+        ],
+        annotations=words,
+        margin={"l": 16, "r": 16, "t": 40, "b": 40},
+        yaxis={"visible": False, "range": [-0.12, 1.12]},
+        xaxis={
+            "tickvals": list(range(len(info.axes))),
+            "ticktext": [look.text(axis.label) for axis in info.axes],
+            "tickfont": {"color": look.INK, "size": 12.5},
+            "range": [-0.35, len(info.axes) - 0.65],
+            "showgrid": False,
+        },
     )
-    figure.update_yaxes(visible=False, range=[-0.12, 1.12])
-    figure.update_layout(margin={"l": 16, "r": 16, "t": 40, "b": 40})
     left = []
     if info.constant:
         left.append(f"{info.constant} that never varied")

@@ -17,6 +17,7 @@ from dashboards._points import (
     known_axes,
     points,
     primary,
+    space_name,
     staircase,
 )
 from nasx.axes import AXES
@@ -62,7 +63,7 @@ def collect(record: Snapshot, study: Study) -> Info:
     x, y = cost_axis(study), primary(study)
     if x == y:
         x = next((axis for axis in ("macs", *known_axes(found)) if axis != y), "macs")
-    names = list(dict.fromkeys([*(p.trial.space for p in found)]))
+    names = list(dict.fromkeys([*study.spaces, *(p.trial.space for p in found)]))
     knee = knee_number(record)
     return Info(
         points=found,
@@ -71,7 +72,7 @@ def collect(record: Snapshot, study: Study) -> Info:
         stairs=staircase([p for p in found if p.role in ("front", "dominated")], x, y),
         knee=next((p for p in found if p.number == knee), None),
         baseline=next((p for p in found if p.baseline and p.role != "stopped"), None),
-        styles=look.space_style(sorted(names)),
+        styles=look.space_style(names),
         objectives=list(study.objectives),
     )
 
@@ -81,7 +82,8 @@ def draw(info: Info) -> go.Figure:
     scored = [p for p in info.points if p.role != "stopped"]
     if not scored:
         return look.empty("No trial has finished at full training yet, so there is no front.")
-    figure = look.canvas(480)
+    figure = look.canvas(560)
+    figure.update_layout(margin_r=62)  # room for a word beside the last point
     _step(figure, info)
     for role in ("stopped", "infeasible", "dominated", "front"):
         for space, style in info.styles.items():
@@ -103,6 +105,9 @@ def scale(shown: Sequence[Point], axis: str) -> dict[str, Any]:
     wide = values and min(values) > 0 and max(values) > 4 * min(values)
     if wide and AXES[axis].kind != "score":
         return {"type": "log", **look.log_ticks(values)}
+    if values and min(values) == max(values):  # one value: an axis of its own making
+        away = 0.2 * abs(values[0]) or 1.0
+        return {"type": "linear", "range": [values[0] - away, values[0] + away]}
     return {"type": "linear"}
 
 
@@ -158,7 +163,8 @@ def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:
 
 def hover(point: Point, axes: Sequence[str]) -> str:
     """Return the label of a point: its name, where it stands, its objectives."""
-    lines = [f"<b>{point.trial.name}</b>  {look.text(point.trial.space)}, {ROLES[point.role]}"]
+    space = look.text(space_name(point.trial.space))
+    lines = [f"<b>{point.trial.name}</b>  {space}, {ROLES[point.role]}"]
     for axis in axes:
         if axis in point.values:
             sd, seeds = point.spread.get(axis, (0.0, 1))
@@ -189,6 +195,7 @@ def _marks(figure: go.Figure, info: Info) -> None:
                 "color": look.INK, "line": {"width": 1.4},
             },
             customdata=[point.number],
+            cliponaxis=False,
             hoverinfo="skip",
             showlegend=False,
             meta={"role": word},
@@ -201,7 +208,9 @@ def _legend(figure: go.Figure, info: Info) -> None:
     entries: list[tuple[str, dict[str, Any]]] = []
     if several:
         for space, (colour, symbol) in info.styles.items():
-            entries.append((look.text(space), {"color": colour, "symbol": symbol, "size": 9}))
+            entries.append(
+                (look.text(space_name(space)), {"color": colour, "symbol": symbol, "size": 9})
+            )
     grey = look.MUTED if several else next(iter(info.styles.values()))[0]
     hollow = {"color": "rgba(255,255,255,0)", "line": {"width": 1.3, "color": grey}, "size": 8}
     roles: dict[Role, dict[str, Any]] = {

@@ -63,6 +63,10 @@
     delete axis.range; delete axis.tickvals; delete axis.ticktext;
     axis.title = { ...old.title, text: escape(DATA.axes[name].heading) };
     const low = Math.min(...values), high = Math.max(...values);
+    if (low === high) {
+      const away = 0.2 * Math.abs(low) || 1;
+      Object.assign(axis, { autorange: false, range: [low - away, high + away] });
+    }
     const wide = values.length && low > 0 && high > 4 * low && DATA.axes[name].kind !== "score";
     axis.type = wide ? "log" : "linear";
     return wide ? Object.assign(axis, ticks(values)) : axis;
@@ -113,7 +117,7 @@
 
   // -- one network beside the front -----------------------------------------------------------
   function values(trial) {
-    const rows = Object.keys(DATA.axes).filter((a) => trial.shown[a] !== undefined && (trial.values[a] || DATA.study.objectives[a])).map((a) => {
+    const rows = Object.keys(DATA.axes).filter((a) => trial.shown[a] !== undefined && (a !== "flops" && trial.values[a] || DATA.study.objectives[a])).map((a) => {
       let how = DATA.axes[a].standing;
       if (a === "latency_ms" && !trial.measured) how = "provisional";
       if (how === "scored") how = "valid";
@@ -132,12 +136,12 @@
   function curve(trial, parent) {
     const score = DATA.y, traces = [];
     if (trial.curve && trial.curve.length) {
-      traces.push({ x: trial.curve.map((r) => r.samples), y: trial.curve.map((r) => r.loss), name: "training loss",
+      traces.push({ x: trial.curve.map((r) => r.samples), y: trial.curve.map((r) => r.loss), name: "loss",
         mode: "lines", line: { color: "#b4bfca", width: 1.5 }, yaxis: "y2", hovertemplate: "loss %{y:.3f}<extra></extra>" });
     }
     const rungs = trial.rungs.filter((r) => r.values[score] !== undefined);
     if (rungs.length) {
-      traces.push({ x: rungs.map((r) => r.samples), y: rungs.map((r) => r.values[score]), name: escape(DATA.axes[score].label) + " (valid)",
+      traces.push({ x: rungs.map((r) => r.samples), y: rungs.map((r) => r.values[score]), name: escape(DATA.axes[score].label),
         mode: "lines+markers", line: { color: "#0072B2", width: 2 }, marker: { size: 6 }, hovertemplate: "%{y:.1f}<extra></extra>" });
     }
     if (!traces.length) { add(parent, make("p", "No curve is in the run folder.", "none")); return; }
@@ -147,7 +151,7 @@
     Plotly.newPlot(plot, traces, {
       height: 190, margin: { l: 34, r: 34, t: 26, b: 34 }, font: { family: "system-ui, sans-serif", size: 11.5, color: "#1b2733" },
       xaxis: { ...axis, title: { text: "samples", font: { size: 11.5, color: "#5f6c7a" }, standoff: 4 }, tickformat: "~s" },
-      yaxis: axis, yaxis2: { ...axis, overlaying: "y", side: "right", showgrid: false },
+      yaxis: axis, yaxis2: { ...axis, overlaying: "y", side: "right", showgrid: false, tickformat: ".1f" },
       legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 11.5, color: "#5f6c7a" } },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "x",
     }, CONFIG);

@@ -9,13 +9,15 @@ import plotly.graph_objects as go
 from dashboards import _look as look
 from dashboards._points import known_axes, points
 from nasx.axes import AXES
-from nasx.quantity import amount, count
+from nasx.quantity import amount, brief
 from nasx.study import Study
 from nasx.trial import Snapshot, State
 
 TITLE = "Who was trained further"
 ORDER = 50
 WHY = "Share of each quarter of the trials, by cost, that reached a rung and was scored there."
+
+ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def figure(record: Snapshot, study: Study) -> go.Figure:
 
 def collect(record: Snapshot, study: Study) -> Info:
     """Return how many trials of each cost quarter have a score at each rung."""
-    found = [p for p in points(record, study) if p.trial.state is not State.RUNNING]
+    found = [p for p in points(record, study) if p.trial.state in ENDED]
     static = [axis for axis in known_axes(found) if AXES[axis].kind == "static"]
     axis = next((a for a in (*study.objectives, "macs", "params") if a in static), "macs")
     priced = sorted((p for p in found if axis in p.values), key=lambda p: p.values[axis])
@@ -54,7 +56,7 @@ def collect(record: Snapshot, study: Study) -> Info:
             else amount(axis, g[0].values[axis])
             for g in groups
         ],
-        columns=[f"{count(b)} samples" for b in budgets],
+        columns=[f"{brief(b)} samples" for b in budgets],
         reached=[
             [sum(any(r.samples >= b for r in p.trial.rungs) for p in g) for b in budgets]
             for g in groups

@@ -108,11 +108,13 @@ def _listen() -> None:
     """Show what the package itself logs (such as whose code it executes) on stderr."""
     import logging
 
+    class Notices(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"nasx: {record.getMessage()}", err=True)
+
     log = logging.getLogger("nasx")
     if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("nasx: %(message)s"))
-        log.addHandler(handler)
+        log.addHandler(Notices())
         log.setLevel(logging.INFO)
         log.propagate = False
 
@@ -145,7 +147,7 @@ def _logged(error: Exception, args: Sequence[str]) -> str:
     import traceback
 
     run = next((Path(a) for a in args if (Path(a) / "resolved.yaml").is_file()), None)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasx"
+    cache = Path(os.environ.get("NASX_CACHE") or Path.home() / ".cache" / "nasx")
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "event": "error",

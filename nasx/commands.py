@@ -38,7 +38,7 @@ def search(
     dashboard: bool,
     as_json: bool,
 ) -> None:
-    """Search, or continue a search, and write its report.
+    """Search, or continue a search, and write its front, rule and report.
 
     STUDY is a file or the name of a shipped study (see `nasx studies`). The same command
     continues where the record ends.
@@ -50,14 +50,14 @@ def search(
         nasx.load(study, sets), out, storage=storage, address=address, add_trials=add_trials,
         dashboard=dashboard, display=display_for(sys.stderr),
     )  # fmt: skip
-    page = nasx.report(run)
     if as_json:
-        from nasx.record import status as counts
+        from nasx.run import status as counts
 
         emit(counts(run))
         return
     _show_front(nasx.front(run))
-    click.echo(f"report: {page}\nnext:   nasx rule {run.path} | nasx export {run.path} knee")
+    click.echo(f"report: {run.path / 'report.html'}")
+    click.echo(f"next:   nasx rule {run.path} | nasx export {run.path} knee")
 
 
 @click.command()
@@ -95,7 +95,7 @@ def plan(study: str, sets: tuple[str, ...], as_json: bool) -> None:
 def status(run: Path, storage: str | None, as_json: bool) -> None:
     """Count the trials of a run by state, and refused candidates by constraint."""
     import nasx
-    from nasx.record import status as counts
+    from nasx.run import status as counts
 
     found = counts(nasx.Run(run, storage))
     if as_json:
@@ -113,9 +113,8 @@ def status(run: Path, storage: str | None, as_json: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 def watch(run: Path, storage: str | None, port: int) -> None:
     """Serve a live, read-only page about a run on this machine (Ctrl-C ends it)."""
-    from dashboards.live import serve
-
     import nasx
+    from dashboards.live import serve
 
     serve(nasx.Run(run, storage), port)
 
@@ -141,22 +140,33 @@ def rule(run: Path, storage: str | None, as_json: bool) -> None:
     import nasx
 
     found = nasx.rule(nasx.Run(run, storage))
-    emit(found.to_json()) if as_json else click.echo(str(found))
+    if as_json:
+        emit(found.to_json())
+        return
+    from nasx.results.ruletext import sentences
+
+    click.echo(sentences(found))
 
 
 @click.command()
 @RUN
 @STORAGE
 @click.option("--macs", required=True, metavar="5M,10M", help="MAC budgets, with K, M or G.")
-@click.option("--verify", is_flag=True, help="Count the networks' MACs afresh.")
+@click.option("--verify", is_flag=True, help="Train each network and the null beside it.")
 @JSON
 def scale(run: Path, storage: str | None, macs: str, verify: bool, as_json: bool) -> None:
     """Give the candidates that a run's scaling rule names for MAC budgets."""
     import nasx
     from nasx.results.scale import scale as scale_to
 
-    found = scale_to(nasx.rule(nasx.Run(run, storage)), quantities(macs))
-    emit(found) if as_json else click.echo(table(found))
+    opened = nasx.Run(run, storage)
+    fitted = nasx.rule(opened)
+    found = scale_to(fitted, quantities(macs))
+    if verify:
+        from nasx.verify import verify as train
+
+        found = train(fitted, found, opened.study)
+    emit(found) if as_json else click.echo(table([_budget_row(row) for row in found]))
 
 
 @click.command()
@@ -193,3 +203,14 @@ def _show_front(entries: list[dict[str, Any]]) -> None:
         for e in entries
     ]  # fmt: skip
     click.echo(table(rows) if rows else "the front is empty: no complete trial is feasible yet")
+
+
+def _budget_row(row: dict[str, Any]) -> dict[str, Any]:
+    axes = {
+        axis: f"{at['value']:.3g} [{at['low']:.3g}, {at['high']:.3g}]"
+        for axis, at in row["axes"].items()
+    }
+    verified = row.get("verified", {})
+    scores = {f"{who} {verified['score']}": verified[who] for who in ("rule", "null") if verified}
+    return {"budget": row["budget"], "macs": row["macs"], **axes, **scores,
+            "candidate": row["candidate"]}  # fmt: skip

@@ -43,15 +43,26 @@ def cost(
 
 @click.command()
 @click.argument("target", metavar="RUN|MODEL.onnx")
-@click.option("--runtime", type=click.Choice(["onnxruntime", "eager"]), default="onnxruntime")
-@click.option("--batch", type=click.IntRange(1), default=1, help="Samples per call.")
-@click.option("--threads", type=click.IntRange(1), default=1, help="Threads per call.")
+@click.option("--runtime", type=click.Choice(["onnxruntime", "eager"]), help="Who runs it.")
+@click.option("--batch", type=click.IntRange(1), help="Samples per call.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per call.")
+@click.option("--via", metavar="CMD", help='Time elsewhere, e.g. "ssh board python3 -".')
 @JSON
-def measure(target: str, runtime: str, batch: int, threads: int, as_json: bool) -> None:
-    """Measure latency: of a run's front, or of one ONNX file."""
+def measure(
+    target: str,
+    runtime: str | None,
+    batch: int | None,
+    threads: int | None,
+    via: str | None,
+    as_json: bool,
+) -> None:
+    """Measure latency: of a run's front as its study says, or of one ONNX file.
+
+    Networks are visited in random order, beside a calibrator; the calibrated median counts.
+    """
     import nasx
 
-    rows = nasx.measure(target, runtime=runtime, batch=batch, threads=threads)
+    rows = nasx.measure(target, runtime=runtime, batch=batch, threads=threads, via=via)
     emit(rows) if as_json else click.echo(table(rows))
 
 
@@ -129,7 +140,8 @@ def _check_contract(reference: str, as_json: bool) -> None:
     else:
         click.echo("\n".join(map(str, faults)) or f"{reference}: keeps the whole contract")
     if faults:
-        raise SpaceError(f"{reference}: {len(faults)} faults: mend them, then check again")
+        some = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise SpaceError(f"{reference}: {some}: mend, then check again")
 
 
 def _show_space(row: dict[str, Any]) -> None:

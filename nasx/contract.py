@@ -107,13 +107,12 @@ def _declared(space: type[Space], faults: Faults) -> bool:
         if kind not in ("classify", "restore", "detect", "features"):
             said = f"'{kind}' is no kind of task: use classify, restore, detect or features"
             faults.add("tasks", None, said)
-    declared = {f.name: f for f in dataclasses.fields(space)}  # type: ignore[arg-type]
-    for name, value in vars(space).items():
-        if isinstance(value, dataclasses.Field) and name not in declared:
-            faults.add("fields", None, f"'{name}' has no type: write {name}: int = ...")
-    for name, field in declared.items():
+    declared: tuple[Any, ...] = dataclasses.fields(space)  # type: ignore[arg-type]
+    for field in declared:
         if "domain" not in field.metadata:
-            said = f"'{name}' has no domain: declare it by integer, real, choice, each or when"
+            said = (
+                f"'{field.name}' has no domain: declare it by integer, real, choice, each or when"
+            )
             faults.add("fields", None, said)
     if not faults.found and not space.domains():
         faults.add("fields", None, "there is nothing to search: declare at least one field")

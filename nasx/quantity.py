@@ -16,7 +16,8 @@ def digits(value: float, significant: int = 3) -> str:
     """Return `value` with this many significant digits and no exponent."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
-    decimals = significant - 1 - math.floor(math.log10(abs(value)))
+    exponent = int(f"{value:.{significant - 1}e}".partition("e")[2])  # of the rounded value
+    decimals = significant - 1 - exponent
     return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
@@ -26,6 +27,14 @@ def count(value: float) -> str:
         if abs(value) >= 0.9995 * size:
             return f"{digits(value / size)} {prefix}"
     return digits(value) if value != int(value) else str(int(value))
+
+
+def brief(value: float) -> str:
+    """Return a round number, such as a budget, without zeros that say nothing: 12 k."""
+    number, _, prefix = count(value).partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {prefix}".rstrip()
 
 
 def amount(axis: str, value: float | None) -> str:

@@ -17,7 +17,7 @@ from nasx.trial import Snapshot
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from nasx.record import Run
+    from nasx.run import Run
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -31,7 +31,7 @@ def report(run: Run | Snapshot | Path | str, out: Path | str | None = None) -> P
     `out` defaults to report.html in the run folder. Raises NasxError when there is no run, OSError
     when the file cannot be written.
     """
-    from nasx.record import snapshot_of
+    from nasx.run import snapshot_of
 
     record = snapshot_of(run)
     path = Path(out) if out is not None else record.path / "report.html"
@@ -44,8 +44,10 @@ def page(record: Snapshot) -> str:
     """Return the whole page as text."""
     from plotly.offline import get_plotlyjs
 
+    from dashboards import _opening as opening
     from dashboards import _sections as sections
     from dashboards._data import page_data
+    from dashboards._markup import esc
     from dashboards._verdict import findings
     from nasx.registry import figures
 
@@ -54,23 +56,23 @@ def page(record: Snapshot) -> str:
     drawn = {module.__name__.rpartition(".")[2]: module for module in figures()}
     front = drawn.pop("pareto")
     body = [
-        sections.header(record, study),
-        sections.verdict(findings(record, study), record),
+        opening.header(record, study),
+        opening.verdict(findings(record, study), record),
         _front(front, record, data),
         sections.front_table(record, study),
-        f'<div class="grid">{"".join(_card(n, m, record) for n, m in drawn.items())}</div>',
+        f'<div class="grid">{_grid(drawn, record)}</div>',
         sections.failures(record),
         sections.refused(record),
         sections.provenance(record, study),
         _download(record),
     ]
-    export = sections.esc(sections.export_prefix(record))
+    export = esc(sections.export_prefix(record))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer">'
-        f"<title>{sections.esc(record.name)}: nasx report</title>"
+        f"<title>{esc(record.name)}: nasx report</title>"
         f"<style>{part('report.css')}</style></head><body><main>"
         f"{''.join(body)}</main>"
         f'<script type="application/json" id="data" data-export="{export}">{script(data)}</script>'
@@ -104,7 +106,7 @@ def finite(value: Any) -> Any:
 
 def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     """Return the front with its pickers, and the pane that shows one network."""
-    from dashboards._sections import esc
+    from dashboards._markup import esc
 
     plot, note = _plot("pareto", module, record)
     if "<script" not in plot:
@@ -131,18 +133,28 @@ def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     )
 
 
-def _card(name: str, module: ModuleType, record: Snapshot) -> str:
-    from dashboards._sections import esc
+def _grid(drawn: dict[str, ModuleType], record: Snapshot) -> str:
+    """Return the figures two abreast; the last of an odd number takes the whole row."""
+    narrow = [name for name, module in drawn.items() if not getattr(module, "WIDE", False)]
+    alone = narrow[-1] if len(narrow) % 2 else ""
+    return "".join(
+        _card(name, module, record, wide=name not in narrow or name == alone)
+        for name, module in drawn.items()
+    )
+
+
+def _card(name: str, module: ModuleType, record: Snapshot, *, wide: bool) -> str:
+    from dashboards._markup import esc
 
     plot, note = _plot(name, module, record)
-    wide = " wide" if getattr(module, "WIDE", False) else ""
     why = f'<p class="why">{esc(module.WHY)}</p>'
-    return f'<section class="card{wide}"><h2>{esc(module.TITLE)}</h2>{why}{plot}{note}</section>'
+    kind = "card wide" if wide else "card"
+    return f'<section class="{kind}"><h2>{esc(module.TITLE)}</h2>{why}{plot}{note}</section>'
 
 
 def _plot(name: str, module: ModuleType, record: Snapshot) -> tuple[str, str]:
     """Return a figure as its place and its JSON, or its sentence when there is nothing to draw."""
-    from dashboards._sections import esc
+    from dashboards._markup import esc
 
     drawn = json.loads(module.figure(record, record.study).to_json())
     meta = drawn["layout"].pop("meta", None) or {}
@@ -163,7 +175,7 @@ def _download(record: Snapshot) -> str:
     count = len(record.trials)
     return (
         '<section class="card"><h2>The data behind this page</h2><p class="why">All '
-        f"{count} trials with their candidates, scores, costs, curves and reasons, as one JSON file."
-        '</p><p style="margin-top:14px"><button type="button" id="download">Download JSON</button>'
-        "</p></section>"
+        f"{count} trials with their candidates, scores, costs, curves and reasons, as one JSON "
+        'file.</p><p class="below"><button type="button" id="download">Download JSON</button></p>'
+        "</section>"
     )

@@ -113,7 +113,7 @@ def _plain(node: yaml.Node, path: Path, document: Document, loader: _Loader) -> 
         try:
             value = loader.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            document.faults.append((place, f"'{node.value[:40]}' is not a {kind}"))
+            document.faults.append((place, f"'{node.value[:40]}' cannot be read as {kind}"))
             document.broken.add(path)
             return None
         if isinstance(value, float):
