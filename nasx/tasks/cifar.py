@@ -93,9 +93,8 @@ def load_cifar(path: Path, counts: tuple[int, int, int]) -> Dataset:
         "test": source.read("test", slice(0, test)),
     }
     size = path.stat().st_size if path.is_file() else 0
-    key = digest(
-        "cifar10 1", type(source).__name__, size, *(i.tobytes() for i, _ in pieces.values())
-    )
+    contents = (images.tobytes() for images, _ in pieces.values())
+    key = digest("cifar10 1", type(source).__name__, size, *contents)
 
     def fill(out: Bytes) -> None:
         out[:] = np.concatenate([images for images, _ in pieces.values()])
