@@ -142,6 +142,19 @@ class Record:
         self._progress[number].seconds += seconds
         return self._finish(number, State.FAILED)
 
+    def settle(self, number: int) -> bool:
+        """Finish a row whose driver died between its last progress and its final state."""
+        progress = self._progress[number]
+        if number not in self._open or progress.phase != "done":
+            return False
+        if progress.reason is not None:
+            self._finish(number, State.FAILED)
+        elif progress.rungs and progress.rungs[-1].samples >= self.study.fidelity.full:
+            self._finish(number, State.COMPLETE)
+        else:
+            self._finish(number, State.STOPPED)
+        return True
+
     def reject(self, rejection: Rejection) -> None:
         """Keep a candidate refused before training; it takes no number."""
         self.rejections.append(rejection)

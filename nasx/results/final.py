@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
@@ -60,7 +59,7 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     from nasx.search.trained import wants_latency
 
     members = [e["trial"] for e in front(snapshot)]
-    near = [t.name for t in near_front(snapshot, snapshot.study.final.neighbours)]
+    near = [f"t{n:04d}" for n in near_front(snapshot, snapshot.study.final.neighbours)]
     roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
     numbers = {int(name[1:]): role for name, role in roles.items()}
     if not wants_latency(snapshot.study):
@@ -102,17 +101,13 @@ def _test(run: Run, trained: Trained, note: Note) -> None:
 def _network(
     run: Run, trained: Trained, snapshot: Snapshot, number: int
 ) -> tuple[nn.Module, Shape]:
+    from nasx.checkpoint import load_deployed
     from nasx.registry import space
-    from nasx.training import deployed_network
 
     trial = snapshot.trial(number)
     candidate = space(trial.space).from_json(trial.candidate)
-    model = deployed_network(candidate, trained.task, _checkpoint(run, number))
+    model = load_deployed(candidate, trained.shape, run.folder(number) / "checkpoint")
     return model, candidate.input_shape(trained.shape)
-
-
-def _checkpoint(run: Run, number: int) -> Path:
-    return run.folder(number) / "checkpoint"
 
 
 def _final(run: Run, number: int) -> Final | None:
