@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import Tiny, TinyDigits
 
 from nasx.assets import Asset, load_asset, load_assets, obtain
 from nasx.errors import NasxError
 from nasx.recipe import Phase, Recipe, Step
+from tiny import Tiny, TinyDigits
 
 torch.set_num_threads(1)
 TASK = TinyDigits()

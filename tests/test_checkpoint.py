@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from rich import Rich
 from safetensors.torch import load_file
-from tiny import Net, Tiny, TinyDigits, finish
 from torch import nn
 
 from nasx import checkpoint
 from nasx.errors import NasxError
 from nasx.recipe import Phase, Recipe, Step
 from nasx.training import Training, deployed_network, load_deployed, load_trained
+from rich_recipe import Rich
+from tiny import Net, Tiny, TinyDigits, finish
 
 torch.set_num_threads(1)
 TASK = TinyDigits()

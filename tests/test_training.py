@@ -12,7 +12,7 @@ from torch import nn
 from nasx.errors import NasxError
 from nasx.recipe import Cycle, Phase, Recipe, State, Step, adamw, sgd, task_loss
 from nasx.training import NotFinite, Training
-from rich import Rich
+from rich_recipe import Rich
 from tiny import Net, Tiny, TinyDigits, finish
 
 torch.set_num_threads(1)

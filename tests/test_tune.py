@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulated import Simulated
-from test_engine import study
 
 from nasx.errors import NasxError
 from nasx.search.search import search
 from nasx.trial import State
+from simulated import Simulated
+from test_engine import study
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,5 +57,5 @@ def test_a_poisonous_trial_fails_after_three_workers(tmp_path: Path) -> None:
 def test_resources_no_node_has_are_refused() -> None:
     from nasx.search.tune import start_ray
 
-    with pytest.raises(NasxError, match="asks for 1 CPU and 0.5 GPU, but the largest of 1 node"):
+    with pytest.raises(NasxError, match=r"asks for 1 CPU and 0\.5 GPU, but the largest of 1 node"):
         start_ray(None, 1, 0.5, dashboard=False)

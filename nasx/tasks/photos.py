@@ -33,7 +33,7 @@ OF_SCIKIT_LEARN = ("china", "flower")
 SEEDS: dict[Split, int] = {"train": 6400, "valid": 6401, "test": 6402}
 SIDE = 64  # pixels of an image
 WIDEST = 256  # pixels of the largest crop of a photograph
-SMALLEST, LARGEST = 14, 40  # pixels of a digit's 8x8 cell as drawn
+SMALLEST, LARGEST = 20, 44  # pixels of a digit's 8x8 cell as drawn
 INK = 60  # the spread of an ink's channels from black or white
 LIMIT = 100_000  # images in one split
 COMPOSITION = 1  # raise it when the rule below changes: cached images are then made again
@@ -132,11 +132,14 @@ def compose(made: Plan, out: Bytes) -> None:
     @functools.cache
     def enlarged(digit: int, size: int) -> npt.NDArray[np.float32]:
         drawn = Image.fromarray(handwriting[digit]).resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(drawn, np.float32)[..., None] / 255
+        scaled: npt.NDArray[np.float32] = np.asarray(drawn, np.float32)[..., None] / np.float32(255)
+        return scaled
 
     table = np.stack(
-        [made.photo, made.digit, made.crop, made.top, made.left, made.mirror, made.size]
-        + [made.row, made.column],
+        [
+            *(made.photo, made.digit, made.crop, made.top, made.left),
+            *(made.mirror, made.size, made.row, made.column),
+        ],
         axis=1,
     )
     for target, ink, values in zip(pixels, made.ink, table.tolist(), strict=True):

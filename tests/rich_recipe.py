@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tiny import Net, Tiny
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nasx.recipe import Cycle, Phase, Recipe, State, Step, adamw, sgd, task_loss
 from nasx.shape import TaskShape
+from tiny import Net, Tiny
 
 
 def freeze_stem(state: State) -> None:
