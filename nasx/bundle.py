@@ -86,6 +86,7 @@ def check(folder: Path, scratch: Path, inputs: Tensor, outputs: list[Tensor]) ->
     """
     from safetensors.torch import save_file
 
+    folder, scratch = folder.resolve(), scratch.resolve()  # the check runs elsewhere
     case, result = scratch / "case.safetensors", scratch / "result.json"
     answers = {f"output.{i}": y.contiguous().clone() for i, y in enumerate(outputs)}
     save_file({"inputs": inputs.contiguous().clone(), **answers}, case)
@@ -94,7 +95,7 @@ def check(folder: Path, scratch: Path, inputs: Tensor, outputs: list[Tensor]) ->
     command = [sys.executable, "-I", "-B", str(script), *map(str, (folder, case, result))]
     try:
         done = subprocess.run(
-            [str(part) for part in command],
+            command,
             cwd=scratch,
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
             capture_output=True,

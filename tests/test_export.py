@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import json
 import re
@@ -201,8 +202,9 @@ def test_a_miss_fails_loudly_and_keeps_the_old_bundle(
 
     monkeypatch.setattr(modelfile, "stored_tensors", altered)
     monkeypatch.setattr(runtimes, "write_onnx", truncated)
+    monkeypatch.chdir(run.path.parent)
     with pytest.raises(ParityError) as caught:
-        export(run, "t0000")
+        export(dataclasses.replace(run, path=Path(run.path.name)), "t0000")
     told = str(caught.value)
     assert re.search(r"model\.py does not compute what was scored: it differs by 0\.\d", told)
     assert re.search(r"model\.onnx does not compute what was scored: it cannot be run", told)
