@@ -1,12 +1,31 @@
-"""Assets: trained networks that other trials start from."""
+"""Assets: trained networks that other trials start from (a dense net, a teacher, a body).
+
+An asset is trained when it is first asked for, once, whoever asks: others wait. It lies in
+FOLDER/KEY.safetensors, and KEY.json says what it is and what it cost.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasx.errors import NasxError
+from nasx.files import write_json
+
 if TYPE_CHECKING:
+    from torch import nn
+
+    from nasx.shape import TaskShape
     from nasx.space import Space
+    from nasx.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -16,3 +35,111 @@ class Asset:
     candidate: Space
     samples: int
     seed: int = 0
+
+    def key(self, shape: TaskShape) -> str:
+        """Return 12 hex digits, equal exactly for equal network, recipe, samples and seed."""
+        what = [self.candidate.key(shape), self.samples, self.seed]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
+
+
+def load_assets(
+    needs: Mapping[str, Asset],
+    supplied: Mapping[str, str | Path],
+    folder: Path,
+    task: Task,
+    *,
+    device: str = "cpu",
+) -> dict[str, nn.Module]:
+    """Return the networks of `Space.needs` by name, in eval mode; train those not there yet.
+
+    `supplied` names files to take instead of training. A name there that is not needed is left
+    alone: another space of the study may need it.
+    """
+    found = {}
+    for name, asset in needs.items():
+        if name in supplied:
+            found[name] = load_asset(asset, Path(supplied[name]), task.shape)
+        else:
+            path = obtain(asset, folder, task, supplied=supplied, device=device)
+            found[name] = load_asset(asset, path, task.shape)
+    return found
+
+
+def obtain(
+    asset: Asset,
+    folder: Path,
+    task: Task,
+    *,
+    supplied: Mapping[str, str | Path] = {},
+    device: str = "cpu",
+) -> Path:
+    """Return the asset's file in `folder`; train it first if it is not there.
+
+    One process trains, the others wait for it. `supplied` serves what the asset itself needs.
+    """
+    from nasx.checkpoint import replace_file
+    from nasx.outline import outline
+    from nasx.training import Training
+    from nasx.weights import pack
+
+    key = asset.key(task.shape)
+    path = folder / f"{key}.safetensors"
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with _turn(folder / f"{key}.lock"):
+        if path.is_file():  # made while we waited
+            return path
+        start = time.process_time()
+        needs = asset.candidate.needs(task.shape)
+        training = Training(
+            asset.candidate,
+            task,
+            full=asset.samples,
+            seed=asset.seed,
+            device=device,
+            assets=load_assets(needs, supplied, folder, task, device=device),
+        )
+        for _ in training.run(asset.samples):
+            pass
+        network = training.recalibrated(copy.deepcopy(training.model))
+        note = {
+            "key": key,
+            "space": asset.candidate.name,
+            "candidate": asset.candidate.values(),
+            "seed": asset.seed,
+            "samples": training.samples,
+            "cpu_seconds": round(time.process_time() - start, 3),
+            "recipe": outline(training.recipe),
+            "decisions": training.state.decisions,
+            "scores": training.score("valid"),
+        }
+        write_json(folder / f"{key}.json", note)
+        # Last, because the file's presence says that the asset is complete.
+        decisions = json.dumps(training.state.decisions)
+        replace_file(path, pack(network.state_dict(), decisions=decisions))
+    return path
+
+
+def load_asset(asset: Asset, path: Path, shape: TaskShape) -> nn.Module:
+    """Return the asset's network with the weights of a file, in eval mode.
+
+    The file is one of `obtain`, weights.safetensors of a checkpoint, or the user's own. NasxError
+    names the tensors that are missing, unexpected or of another shape.
+    """
+    from nasx.weights import fill, unpack
+
+    if not path.is_file():
+        raise NasxError(f"{path}: there is no such asset; correct the path under 'assets:'")
+    tensors, notes = unpack(path)
+    model = asset.candidate.rebuild(shape, json.loads(notes.get("decisions", "{}")))
+    fill(model, tensors, str(path))
+    return model.eval()
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Wait for an exclusive lock on a file; the system frees it when its holder dies."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

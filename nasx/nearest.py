@@ -24,17 +24,21 @@ SAME = {
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """Return the word of `words` most likely meant by `word`, or None where none is near."""
     known = list(words)
-    plain = word.strip().lower().replace("-", "_")
-    for w in known:
-        if w.lower().replace("-", "_") == plain:
-            return w
+    plain = _plain(word)
+    alike = {_plain(w): w for w in known}
+    if plain in alike:
+        return alike[plain]
     if SAME.get(plain) in known:
         return SAME[plain]
-    close = difflib.get_close_matches(plain, known, 1, 0.6)
+    close = difflib.get_close_matches(plain, alike, 1, 0.6)
     if close:
-        return close[0]
-    longer = [w for w in known if len(plain) >= 2 and w.startswith(plain)]
+        return alike[close[0]]
+    longer = [w for p, w in alike.items() if len(plain) >= 2 and p.startswith(plain)]
     return longer[0] if len(longer) == 1 else None
+
+
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("-", "_")
 
 
 def hint(word: str, words: Iterable[str]) -> str:

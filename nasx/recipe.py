@@ -57,7 +57,7 @@ def adamw(lr: float = 3e-3, decay: float = 0.05) -> MakeOptimizer:
                 {"params": [p for p in members if p.ndim > 1], "weight_decay": decay},
                 {"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0},
             ]
-        return torch.optim.AdamW(members, lr=lr, weight_decay=decay)
+        return torch.optim.AdamW(members, lr=lr, weight_decay=decay, fused=True)
 
     return make
 
@@ -67,7 +67,12 @@ def sgd(lr: float = 0.1, momentum: float = 0.9, decay: float = 5e-4) -> MakeOpti
 
     def make(groups: Iterable[Any]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
-            list(groups), lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
+            list(groups),
+            lr=lr,
+            momentum=momentum,
+            weight_decay=decay,
+            nesterov=momentum > 0,
+            fused=True,
         )
 
     return make

@@ -42,7 +42,8 @@ class Source:
     def add(self, path: Keys, message: str, of_key: bool = False) -> None:
         """Note a fault at `path`; faults that follow from an unreadable value are left out."""
         for keys, text in self.overridden.items():
-            if path[: len(keys)] == keys:
+            above = keys[: len(path)] == path and path not in self.document.values
+            if path[: len(keys)] == keys or above:
                 self.faults.append(Fault(None, text, message))
                 return
         if any(path[: len(b)] == b for b in self.document.broken):

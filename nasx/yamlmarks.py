@@ -53,20 +53,21 @@ class _Loader(yaml.SafeLoader):
         self.refused: list[tuple[Place, str]] = []
         self.depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         place = _place(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
             self.refused.append((place, f"alias *{event.anchor} is not allowed: write the value"))
-            return yaml.ScalarNode("alias", "", event.start_mark)
+            mark: Any = event.start_mark
+            return yaml.ScalarNode("alias", "", mark)  # read as nothing
         if getattr(event, "anchor", None):
             self.refused.append((place, f"anchor &{event.anchor} is not allowed: remove it"))
             event.anchor = None
         self.depth += 1
         if self.depth > DEEPEST:
             raise yaml.MarkedYAMLError(None, None, "is nested too deeply", event.start_mark)
-        node: yaml.Node | None = super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
@@ -112,7 +113,7 @@ def _plain(node: yaml.Node, path: Path, document: Document, loader: _Loader) -> 
         try:
             value = loader.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            document.faults.append((place, f"'{node.value[:40]}' is not a {kind}"))
+            document.faults.append((place, f"'{node.value[:40]}' cannot be read as {kind}"))
             document.broken.add(path)
             return None
         if isinstance(value, float):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nasx.errors import NasxError
 from nasx.shape import Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,49 @@ class CostCard:
                 "by_layer": layers,
             }
         )
+
+
+def card_of(model: nn.Module, shape: Shape, *, trained: nn.Module | None = None) -> CostCard:
+    """Return what `model` costs on one sample of `shape` (C, H, W); the model is left as it was.
+
+    A tuple of shapes makes one input each. `trained` is the network in training where it carries
+    more than the deployed one. `bytes` are the parameters at their own type. A network that
+    cannot take such an input is refused.
+    """
+    from nasx.cost.inputs import example, first_line
+    from nasx.cost.ops import count
+
+    try:
+        counted = count(model, *example(model, shape, 1))
+    except Exception as error:
+        raise NasxError(
+            f"{type(model).__name__}: cannot count it on an input of {shape}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    seen: set[int] = set()
+    layers = []
+    for name, module in model.named_modules():
+        own = {id(p): p.numel() for p in module._parameters.values() if p is not None}
+        params = sum(n for i, n in own.items() if i not in seen)  # a tied weight: once
+        seen.update(own)
+        layer = counted.by_layer.get(name)
+        if params or (layer is not None and layer.ops):
+            ops = asdict(layer.ops) if layer is not None else {"macs": 0}
+            output = layer.output[1:] if layer is not None else ()
+            kind = type(module).__name__
+            layers.append(LayerCost(name or kind, kind, params, output=output, **ops))
+    params = sum(p.numel() for p in model.parameters())
+    return CostCard(
+        params=params,
+        params_trained=params if trained is None else sum(p.numel() for p in trained.parameters()),
+        bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        macs=counted.macs,
+        macs_max=counted.macs,
+        adds=counted.adds,
+        shifts=counted.shifts,
+        bit_ops=counted.bit_ops,
+        lookups=counted.lookups,
+        unpriced=counted.unpriced,
+        input=tuple(shape),
+        by_layer=tuple(layers),
+    )

@@ -57,6 +57,7 @@ class Engine:
         for trial in self.record.trials:
             for score in trial.rungs:
                 self.rungs.add(score.rung, trial.number, score.values)
+            self.record.settle(trial.number)
             if trial.number not in self.record.unfinished:
                 if trial.state is not State.COMPLETE:
                     self.rungs.drop(trial.number)
@@ -122,12 +123,13 @@ class Engine:
             if proposal is None:
                 self.exhausted = True
                 return None
-            if not strict:
-                self.ahead.fill(self.left - 1)
             if proposal.key in {t.key for t in self.record.trials}:
                 self.record.count_duplicates(1)  # another draw beat this one to it
                 continue
-            return self._begin(proposal)
+            ticket = self._begin(proposal)
+            if not strict:
+                self.ahead.fill(self.left)  # only now: the next draw must see this one
+            return ticket
         return None
 
     def _begin(self, proposal: Proposal) -> Ticket:

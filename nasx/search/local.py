@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from nasx.results.front import crowding, nondominated_rank
+from nasx.results.dominance import crowding, nondominated_rank
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

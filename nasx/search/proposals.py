@@ -8,6 +8,7 @@ score and their constraint values, and running ones as RUNNING.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MOST_DUPLICATES = 20  # in a row, before a random unseen candidate is drawn
 MOST_REFUSALS = 300  # in a row, before the study is called infeasible
 GP_TRIALS = 150  # the largest study the Gaussian process serves
-GP_SECONDS = 1.0  # the shortest trial worth half a second of thought
+PATIENCE = 2.0  # a trial must take this many times the model's thought, per slot
 STARTUP = 10  # random candidates before a model is fitted
 
 
@@ -67,12 +68,14 @@ class Proposer:
         domains: Mapping[str, Domain],
         study: Study,
         evaluator: Evaluator,
+        slots: int = 1,
     ) -> None:
         self.reference, self.space, self.study = reference, space, study
         self.shape = evaluator.shape
         self.domains = {name: d for name, d in domains.items() if d.size > 1}
         self.fixed = {name: d.default for name, d in domains.items() if d.size <= 1}
-        self.cheap = evaluator.cheap
+        self.cheap, self.slots = evaluator.cheap, slots
+        self.thought = 0.5  # seconds the model took for its last proposal, at first a guess
         self.gate = Gate(study, evaluator)
 
     def start(self) -> Iterator[tuple[str, Space]]:
@@ -121,11 +124,15 @@ class Proposer:
         refused_now = passed.rejections
         if name == "random" or len(seen) >= MOST_DUPLICATES or len(refused_now) >= MOST_DUPLICATES:
             return "random", {n: d.sample(rng) for n, d in self.domains.items()}
-        study = sampler_view(view, self.study, self.space, self.domains, seen, refused_now)
-        if len(view.scored()) < STARTUP and name in ("gp", "tpe"):
+        if len(view.scored()) < STARTUP:
             return "random", {n: d.sample(rng) for n, d in self.domains.items()}
+        lie = name == "gp"  # its batch criterion for running trials costs three times as much
+        study = sampler_view(view, self.study, self.space, self.domains, seen, refused_now, lie)
         study.sampler = self._sampler(name, int(rng.integers(2**31)))
+        started = time.monotonic()
         asked = study.ask({n: distribution(d) for n, d in self.domains.items()})
+        if name == "gp":
+            self.thought = time.monotonic() - started
         return name, dict(asked.params)
 
     def sampler_name(self, view: View) -> str:
@@ -135,14 +142,19 @@ class Proposer:
             return asked
         if all(type(d).__name__ == "Choice" for d in self.domains.values()):
             return "tpe"  # every value is a neighbour of every other: no neighbourhood to walk
-        few = self.study.search.trials <= GP_TRIALS
-        slow = view.seconds is None or view.seconds >= GP_SECONDS
-        return "gp" if few and slow and not self.cheap else "local"
+        if self.cheap or self.study.search.trials > GP_TRIALS:
+            return "local"
+        # A model that thinks longer than the workers work would starve them.
+        affordable = view.seconds is None or view.seconds / self.slots > PATIENCE * self.thought
+        return "gp" if affordable else "local"
 
     def _sampler(self, name: str, seed: int) -> Any:
         import optuna
 
         if name == "gp":
+            import torch
+
+            torch.set_num_threads(1)  # of this thread; two threads double its processor time
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
         if name == "tpe":
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=0)

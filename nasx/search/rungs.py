@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nasx.results.front import crowding, nondominated_rank
+from nasx.results.dominance import crowding, nondominated_rank
 
 
 class Rungs:
@@ -40,10 +40,10 @@ class Rungs:
         self._gone.add(number)
 
     def best(self, rung: int) -> list[int]:
-        """Return the numbers of the best 1 / factor of a rung, best first."""
-        scores = self._scores[rung]
-        keep = len(scores) // self.factor
-        return self.order(rung)[:keep] if keep else []
+        """Return the numbers of the best 1 / factor of a rung, best first, that can go on."""
+        keep = len(self._scores[rung]) // self.factor
+        stuck = self._gone - self._promoted[rung]
+        return [n for n in self.order(rung) if n not in stuck][:keep]
 
     def order(self, rung: int) -> list[int]:
         """Return the numbers at a rung from best to worst."""
@@ -60,6 +60,8 @@ class Rungs:
     def next(self) -> tuple[int, int] | None:
         """Return (number, rung to run) of the trial to promote now, the highest rung first."""
         for rung in range(len(self.budgets) - 2, -1, -1):
+            if len(self._promoted[rung]) >= len(self._scores[rung]) // self.factor:
+                continue  # early promotions may have been mistaken; the budget holds all the same
             for number in self.best(rung):
                 if number not in self._promoted[rung] and number not in self._gone:
                     return number, rung + 1

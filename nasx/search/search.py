@@ -12,12 +12,14 @@ import yaml
 
 from nasx.errors import Interrupted, NasxError
 from nasx.files import demand_space, locked, read_json, write_json, write_text
-from nasx.record import Record, Run
+from nasx.record import Record
+from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
 from nasx.search.proposals import Proposer
 from nasx.search.showing import Showing
+from nasx.search.trained import Trained
 from nasx.storage import open_store
 from nasx.study import Study, changes
 
@@ -48,23 +50,17 @@ def search(
     with locked(folder / "lock", f"{folder} is in use by another nasx search"):
         demand_space(folder)
         study = _continued(folder, study, add_trials)
-        evaluator = evaluate or _training(study, folder)
-        run = Run(folder, storage)
+        evaluator = evaluate or Trained(study, folder.resolve(), Path.cwd())
         with _record(folder, study, evaluator, storage) as (record, showing):
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
-        if evaluate is None:
+        run = Run(folder, storage)
+        if isinstance(evaluator, Trained):
             from nasx.results.final import finish
 
             finish(run, evaluator, showing.note)
         showing.end("done")
     return run
-
-
-def _training(study: Study, folder: Path) -> Evaluator:
-    from nasx.search.trained import Trained
-
-    return Trained(study, folder.resolve(), Path.cwd())
 
 
 def _continued(folder: Path, study: Study, add_trials: int) -> Study:
@@ -141,10 +137,11 @@ def _search(
     inline = evaluator.cheap or study.resources.executor == "inline"
     if not _anything_left(record):
         return
-    slots = 1
+    slots, ours = 1, False
     if not inline:
-        from nasx.search.tune import run_on_tune, start_ray
+        from nasx.search.tune import leave_ray, ray_runs, run_on_tune, start_ray
 
+        ours = not ray_runs()
         resources = study.resources
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
     engine = Engine(record, proposers(study, evaluator), slots=slots, shown=showing.trial)
@@ -156,8 +153,8 @@ def _search(
             run_on_tune(engine, evaluator, folder / "stop")
     finally:
         engine.close()
-        if not inline:
-            _leave_ray(address)
+        if ours:
+            leave_ray()
     engine.verdict()
     if engine.stopping:
         saved = len(record.unfinished)
@@ -167,13 +164,6 @@ def _search(
 def _anything_left(record: Record) -> bool:
     begun = sum(t.replicate_of is None for t in record.trials)
     return bool(record.unfinished) or begun < record.study.search.trials
-
-
-def _leave_ray(address: str | None) -> None:
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
 
 
 def proposers(study: Study, evaluator: Evaluator) -> list[Proposer]:

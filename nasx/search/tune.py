@@ -36,10 +36,36 @@ QUIET = {  # before the first import of ray
 }
 
 
-def silence() -> None:
-    """Set what keeps Ray and Tune from talking; before they are imported."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402 - after the settings that keep it quiet
+from ray import tune  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+
+def ray_runs() -> bool:
+    """Return whether this process has started or joined Ray already."""
+    return bool(ray.is_initialized())
+
+
+def leave_ray() -> None:
+    """Leave the cluster; a local one ends."""
+    ray.shutdown()
+
+
+def _init(address: str | None, options: dict[str, Any]) -> None:
+    """Start or join Ray; a busy machine may miss Ray's own start-up deadline, so try twice."""
+    for last in (False, True):
+        try:
+            ray.init(**options)
+            return
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            ray.shutdown()
+            if last or address is not None:
+                where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+                reason = str(error).strip().splitlines()[0]
+                raise NasxError(f"cannot start {where}: {reason}") from error
 
 
 def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> int:
@@ -47,9 +73,6 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
 
     Tune waits for ever, silently, for resources that no node has: so nodes are looked at first.
     """
-    silence()
-    import ray
-
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
@@ -60,14 +83,14 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
             options |= {"_temp_dir": str(Path(tempfile.gettempdir()) / f"nasx-ray-{os.getuid()}")}
         else:
             options |= {"address": address}
-        try:
-            ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-            raise NasxError(f"cannot start {where}: {str(error).splitlines()[0]}") from error
+        _init(address, options)
     # On a worker's death Ray prints a paragraph on stdout, which would break --json.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    nodes = [
+        n["Resources"]
+        for n in ray.nodes()  # type: ignore[no-untyped-call]
+        if n["Alive"]
+    ]
     slots = 0
     for node in nodes:
         fits = node.get("CPU", 0) / cpu
@@ -84,9 +107,6 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
 
 def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
     """Run tickets on Tune until the engine has none left."""
-    silence()
-    from ray import tune
-
     folder = engine.record.path.resolve()
     resources = engine.study.resources
     asked: dict[str, float] = {"cpu": resources.cpu}
@@ -94,7 +114,7 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
         asked["gpu"] = resources.gpu
     with stop_on_signal(engine, stop):
         while not engine.finished:
-            searcher = _searcher(engine)
+            searcher = Tickets(engine)
             tuner = tune.Tuner(
                 tune.with_resources(_trainable(evaluator, str(stop.resolve())), asked),
                 tune_config=tune.TuneConfig(
@@ -102,8 +122,8 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
                     num_samples=-1,
                     max_concurrent_trials=engine.slots,
                     reuse_actors=True,
-                    trial_name_creator=_name,
-                    trial_dirname_creator=_name,
+                    trial_name_creator=_trial_name,
+                    trial_dirname_creator=_trial_name,
                 ),
                 run_config=tune.RunConfig(
                     name="ray",
@@ -128,74 +148,75 @@ def died(ticket: Ticket, reason: str) -> Outcome:
     return Outcome(ticket.number, ticket.key, ticket.attempt, ticket.rung, "died", reason=reason)
 
 
-def _name(trial: Any) -> str:
+def _trial_name(trial: Any) -> str:
     ticket = json.loads(trial.config["ticket"])
     return f"nasx-t{ticket['number']:04d}-rung{ticket['rung']}"
 
 
-def _searcher(engine: Engine) -> Any:
-    from ray.tune.search import Searcher
+class Tickets(Searcher):
+    """Ray asks for trials; the engine answers with tickets."""
 
-    class Tickets(Searcher):  # type: ignore[misc]
-        """Ray asks for trials; the engine answers with tickets."""
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(metric=None, mode=None)
+        self.engine = engine
+        self.tickets: dict[str, Ticket] = {}
+        self.outcomes: dict[str, Outcome] = {}
 
-        def __init__(self) -> None:
-            super().__init__(metric=None, mode=None)
-            self.tickets: dict[str, Ticket] = {}
-            self.outcomes: dict[str, Outcome] = {}
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel empty: the Tuner pickles its searcher, and a storage password with it."""
+        return {}
 
-        def __getstate__(self) -> dict[str, Any]:
-            """Travel empty: the Tuner pickles its searcher, and a storage password with it."""
-            return {}
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        """Accept what Tune says of metrics: the engine has its own."""
+        return True
 
-        def set_search_properties(self, *_: Any, **__: Any) -> bool:
-            return True
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Accept Tune's limit: the engine counts its slots itself."""
+        return True
 
-        def set_max_concurrency(self, max_concurrent: int) -> bool:
-            return True
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next ticket as a Tune configuration."""
+        if self.engine.finished:
+            return Searcher.FINISHED  # for ever: only when nothing can come back
+        free = self.engine.slots - len(self.engine.live)
+        if free < 1:
+            return None
+        # None with two or more free slots makes Ray kill idle actors, so wait for a draw then.
+        ticket = self.engine.next(wait=free >= 2)
+        if ticket is None:
+            return Searcher.FINISHED if self.engine.finished else None
+        self.tickets[trial_id] = ticket
+        return {"ticket": json.dumps(asdict(ticket))}
 
-        def suggest(self, trial_id: str) -> Any:
-            if engine.finished:
-                return Searcher.FINISHED  # for ever: only when nothing can come back
-            free = engine.slots - len(engine.live)
-            if free < 1:
-                return None
-            # None with two or more free slots makes Ray kill idle actors, so wait for a draw then.
-            ticket = engine.next(wait=free >= 2)
-            if ticket is None:
-                return Searcher.FINISHED if engine.finished else None
-            self.tickets[trial_id] = ticket
-            return {"ticket": json.dumps(asdict(ticket))}
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep what a worker returned."""
+        if "outcome" in result:
+            self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
 
-        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            if "outcome" in result:
-                self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Hand an outcome to the engine; no outcome means that the worker died."""
+        ticket = self.tickets.pop(trial_id, None)
+        if ticket is None:
+            return
+        if result and "outcome" in result:
+            self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
+        outcome = self.outcomes.pop(trial_id, None)
+        self.engine.done(outcome or died(ticket, "the worker process died"))
+        self.engine.record.store.beat()
 
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
-            ticket = self.tickets.pop(trial_id, None)
-            if ticket is None:
-                return
-            if result and "outcome" in result:
-                self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
-            outcome = self.outcomes.pop(trial_id, None)
-            engine.done(outcome or died(ticket, "the worker process died"))
-            engine.record.store.beat()
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the record remembers."""
+        Path(checkpoint_path).touch()
 
-        def save(self, checkpoint_path: str) -> None:
-            Path(checkpoint_path).touch()
-
-        def restore(self, checkpoint_path: str) -> None:
-            raise NasxError("a nasx run continues from its record, never from Ray's state")
-
-    return Tickets()
+    def restore(self, checkpoint_path: str) -> None:
+        """Refuse: Ray's state is never restored."""
+        raise NasxError("a nasx run continues from its record, never from Ray's state")
 
 
 def _trainable(evaluator: Evaluator, stop: str) -> Any:
-    from ray import tune
-
-    class Worker(tune.Trainable):  # type: ignore[misc]
+    class Worker(tune.Trainable):
         """Runs tickets one after the other; stays alive between them (`reuse_actors`)."""
 
         def setup(self, config: dict[str, Any]) -> None:

@@ -126,11 +126,13 @@ def sampler_view(
     domains: Mapping[str, Domain],
     seen: Sequence[tuple[str, Mapping[str, Any]]] = (),
     refused: Sequence[Rejection] = (),
+    lie: bool = False,
 ) -> optuna.study.Study:
     """Build the in-memory study that a sampler learns from.
 
     Costs are given as logarithms (dominance is the same, the model fits better). `seen` are
-    the duplicate proposals of this very draw (key, values), `refused` its refusals.
+    the duplicate proposals of this very draw (key, values), `refused` its refusals. With `lie`
+    running trials stand as COMPLETE with the median (a constant lie) instead of as RUNNING.
     """
     import optuna
 
@@ -149,6 +151,12 @@ def sampler_view(
 
     state = optuna.trial.TrialState
     limits = study.limits()
+    median = {
+        a: float(np.median([v[a] for v in scores.values() if a in v])) for a in names if scores
+    }
+    running: dict[str, Any] = {"state": state.RUNNING}
+    if lie and median:
+        running = {"state": state.COMPLETE, "values": [_scale(a, median[a]) for a in names]}
     for trial in view.trials:
         if trial.number in scores and all(a in scores[trial.number] for a in names):
             values = scores[trial.number]
@@ -159,11 +167,10 @@ def sampler_view(
                 constraints=_excesses(limits, values) or None,
             )
         elif trial.state in (State.RUNNING, State.INTERRUPTED) and not trial.rungs:
-            row(trial.candidate, state=state.RUNNING)
+            row(trial.candidate, **running)
     for proposal in view.drawn:
-        row(proposal.candidate, state=state.RUNNING)
+        row(proposal.candidate, **running)
     if rows and scores:
-        median = {a: float(np.median([v[a] for v in scores.values() if a in v])) for a in names}
         for refusal in [*view.rejections, *refused][-RECENT:]:
             known = {**median, **refusal.values}
             limit = refusal.limit

@@ -1,4 +1,4 @@
-"""Light augmentation of image batches: a shift, a colour gain and, where it keeps the class, a flip."""
+"""Light augmentation of image batches: a shift, a colour gain and, where allowed, a flip."""
 
 from __future__ import annotations
 

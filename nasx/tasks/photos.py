@@ -138,8 +138,10 @@ def compose(made: Plan, out: Bytes) -> None:
     sources = [Image.fromarray(photograph(name)) for name in PHOTOS[made.split]]
 
     table = np.stack(
-        [made.photo, made.digit, made.crop, made.top, made.left, made.mirror, made.size]
-        + [made.row, made.column],
+        [
+            *(made.photo, made.digit, made.crop, made.top, made.left),
+            *(made.mirror, made.size, made.row, made.column),
+        ],
         axis=1,
     )
     for target, ink, values in zip(pixels, made.ink, table.tolist(), strict=True):

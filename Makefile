@@ -1,0 +1,36 @@
+# Two commands on a fresh machine with Python >= 3.11: `make search` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup search rule test bench clean
+
+setup: .venv/ok
+
+# The stamp depends on what decides the environment: change either file and it is made anew.
+.venv/ok: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nasx needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+search: setup
+	$(BIN)/nasx search studies/tinynet.yaml
+
+# The longer study behind a trustworthy rule; run it again to continue.
+rule: setup
+	$(BIN)/nasx search studies/tinynet_rule.yaml
+	$(BIN)/nasx rule runs/tinynet_rule
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

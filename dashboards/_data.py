@@ -1,0 +1,117 @@
+"""The record as one JSON value: what the page shows, and what its download button saves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dashboards._files import curve, layers, rule, thinned
+from dashboards._points import Point, cost_axis, known_axes, points, primary, space_name
+from nasx.axes import AXES
+from nasx.quantity import amount, heading
+from nasx.study import Study
+from nasx.trial import Snapshot, State
+
+DETAILED = 200  # trials with curves and layers in the page, the front first
+EXACT = ("params", "macs", "adds", "shifts", "bit_ops", "lookups")
+STATES = {
+    "front": "on the front",
+    "dominated": "dominated",
+    "infeasible": "over a limit",
+    "stopped": "stopped early",
+    "unfinished": "not finished",
+    "failed": "failed",
+}
+
+
+def page_data(record: Snapshot, study: Study) -> dict[str, Any]:
+    """Return everything the page's script needs, and the record behind it."""
+    found = points(record, study)
+    scored = [p for p in found if p.role != "stopped"]
+    x, y = cost_axis(study), primary(study)
+    usable = [a for a in known_axes(scored) if a in (x, y) or _varies(scored, a)]
+    ranked = sorted(found, key=lambda p: (p.role != "front", p.trial.state is not State.COMPLETE))
+    detailed = {p.number for p in ranked[:DETAILED] if p.trial.rungs}
+    return {
+        "study": study.resolved(),
+        "x": x,
+        "y": y,
+        "axes": {
+            a: {
+                "label": AXES[a].label,
+                "heading": heading(a),
+                "direction": AXES[a].direction,
+                "kind": AXES[a].kind,
+                "standing": standing(a),
+            }
+            for a in known_axes(found)
+        },
+        "usable": usable,
+        "trials": [_trial(p, record, p.number in detailed) for p in found],
+        "replicates": [
+            {"name": t.name, "of": t.replicate_of, "seed": t.seed, "state": t.state,
+             "samples": t.samples, "values": t.values}
+            for t in record.trials if t.replicate_of is not None
+        ],
+        "rejections": [
+            {"space": r.space, "candidate": r.candidate, "constraint": r.constraint,
+             "limit": r.limit, "value": r.value, "after": r.after}
+            for r in record.rejections
+        ],
+        "duplicates": record.duplicates,
+        "rule": rule(record),
+        "provenance": record.provenance,
+    }  # fmt: skip
+
+
+def standing(axis: str, *, measured: bool = True) -> str:
+    """Return how a value came about: scored, counted, modelled, measured or provisional."""
+    if axis == "energy_uj":
+        return "modelled"
+    kind = AXES[axis].kind
+    if kind == "measured":
+        return "measured" if measured else "provisional"
+    return "counted" if kind == "static" else "scored"
+
+
+def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
+    trial = point.trial
+    final = record.finals.get(trial.number)
+    row: dict[str, Any] = {
+        "number": trial.number,
+        "name": trial.name,
+        "space": space_name(trial.space),
+        "state": trial.state,
+        "role": point.role,
+        "stands": STATES[point.role],
+        "origin": trial.origin,
+        "seed": trial.seed,
+        "key": trial.key,
+        "candidate": trial.candidate,
+        "samples": trial.samples,
+        "seconds": trial.seconds,
+        "reason": trial.reason,
+        "values": point.values,
+        "shown": {axis: amount(axis, v) for axis, v in point.values.items() if axis in AXES},
+        "spread": {axis: list(pair) for axis, pair in point.spread.items()},
+        "test": point.test,
+        "test_shown": {axis: amount(axis, v) for axis, v in point.test.items()},
+        "measured": point.measured,
+        "latency": final.latency if final else None,
+        "unpriced": list(trial.card.get("unpriced") or ()),
+        "rungs": [{"samples": r.samples, "values": r.values} for r in trial.rungs],
+        "diagnosis": trial.diagnosis,
+    }
+    if detailed:
+        row["curve"] = [
+            {k: float(f"{v:.5g}") for k, v in r.items()} for r in thinned(curve(record, trial), 60)
+        ]
+        row["layers"] = [
+            {"name": str(layer.get("name", "")), "kind": str(layer.get("kind", ""))}
+            | {k: layer[k] for k in EXACT if layer.get(k)}
+            for layer in layers(record, trial)
+        ]
+    return row
+
+
+def _varies(found: list[Point], axis: str) -> bool:
+    return len({p.values[axis] for p in found if axis in p.values}) > 1

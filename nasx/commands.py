@@ -1,0 +1,216 @@
+"""Commands about a study and its run: search, its results, its files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasx.printing import emit, quantities, table
+
+RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+STUDY = click.argument("study", metavar="STUDY")
+SET = click.option(
+    "--set", "sets", multiple=True, metavar="a.b=v", help="Override a value of the study file."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+STORAGE = click.option("--storage", metavar="URL", help="Database of the record, if on a server.")
+
+
+@click.command()
+@STUDY
+@click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder.")
+@SET
+@click.option("--add-trials", metavar="N", type=click.IntRange(0), default=0, help="Extend it.")
+@STORAGE
+@click.option("--address", metavar="RAY", help="Join this Ray cluster, e.g. auto.")
+@click.option("--dashboard", is_flag=True, help="Start Ray's dashboard and print its address.")
+@JSON
+def search(
+    study: str,
+    out: Path | None,
+    sets: tuple[str, ...],
+    add_trials: int,
+    storage: str | None,
+    address: str | None,
+    dashboard: bool,
+    as_json: bool,
+) -> None:
+    """Search, or continue a search, and write its front, rule and report.
+
+    STUDY is a file or the name of a shipped study (see `nasx studies`). The same command
+    continues where the record ends.
+    """
+    import nasx
+    from nasx.terminal import display_for
+
+    run = nasx.search(
+        nasx.load(study, sets), out, storage=storage, address=address, add_trials=add_trials,
+        dashboard=dashboard, display=display_for(sys.stderr),
+    )  # fmt: skip
+    if as_json:
+        from nasx.run import status as counts
+
+        emit(counts(run))
+        return
+    _show_front(nasx.front(run))
+    click.echo(f"report: {run.path / 'report.html'}")
+    click.echo(f"next:   nasx rule {run.path} | nasx export {run.path} knee")
+
+
+@click.command()
+@STUDY
+@SET
+@JSON
+def validate(study: str, sets: tuple[str, ...], as_json: bool) -> None:
+    """Check a study file whole, without running anything."""
+    import nasx
+
+    loaded = nasx.load(study, sets)
+    if as_json:
+        emit(loaded.resolved())
+    else:
+        click.echo(f"{study}: valid ({loaded.name}: {loaded.desc})")
+
+
+@click.command()
+@STUDY
+@SET
+@JSON
+def plan(study: str, sets: tuple[str, ...], as_json: bool) -> None:
+    """Say what a study would take: space size, feasible share, duplicates, time."""
+    import nasx
+    from nasx.plan import plan as plan_of
+
+    found = plan_of(nasx.load(study, sets))
+    emit(found.to_json()) if as_json else click.echo(found.text())
+
+
+@click.command()
+@RUN
+@STORAGE
+@JSON
+def status(run: Path, storage: str | None, as_json: bool) -> None:
+    """Count the trials of a run by state, and refused candidates by constraint."""
+    import nasx
+    from nasx.run import status as counts
+
+    found = counts(nasx.Run(run, storage))
+    if as_json:
+        emit(found)
+        return
+    click.echo(f"{found['study']} (identity {found['identity']})")
+    click.echo("  ".join(f"{state} {n}" for state, n in found["states"].items()))
+    if found["rejected"]:
+        click.echo("refused by " + ", ".join(f"{c}: {n}" for c, n in found["rejected"].items()))
+
+
+@click.command()
+@RUN
+@STORAGE
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+def watch(run: Path, storage: str | None, port: int) -> None:
+    """Serve a live, read-only page about a run on this machine (Ctrl-C ends it)."""
+    import nasx
+    from dashboards.live import serve
+
+    serve(nasx.Run(run, storage), port)
+
+
+@click.command()
+@RUN
+@STORAGE
+@JSON
+def front(run: Path, storage: str | None, as_json: bool) -> None:
+    """Print the Pareto front: complete trials at full fidelity, best score first."""
+    import nasx
+
+    found = nasx.front(nasx.Run(run, storage))
+    emit(found) if as_json else _show_front(found)
+
+
+@click.command()
+@RUN
+@STORAGE
+@JSON
+def rule(run: Path, storage: str | None, as_json: bool) -> None:
+    """Fit the scaling rule of a run, or say why there is none."""
+    import nasx
+
+    found = nasx.rule(nasx.Run(run, storage))
+    if as_json:
+        emit(found.to_json())
+        return
+    from nasx.results.ruletext import sentences
+
+    click.echo(sentences(found))
+
+
+@click.command()
+@RUN
+@STORAGE
+@click.option("--macs", required=True, metavar="5M,10M", help="MAC budgets, with K, M or G.")
+@click.option("--verify", is_flag=True, help="Train each network and the null beside it.")
+@JSON
+def scale(run: Path, storage: str | None, macs: str, verify: bool, as_json: bool) -> None:
+    """Give the candidates that a run's scaling rule names for MAC budgets."""
+    import nasx
+    from nasx.results.scale import scale as scale_to
+
+    opened = nasx.Run(run, storage)
+    fitted = nasx.rule(opened)
+    found = scale_to(fitted, quantities(macs))
+    if verify:
+        from nasx.verify import verify as train
+
+        found = train(fitted, found, opened.study)
+    emit(found) if as_json else click.echo(table([_budget_row(row) for row in found]))
+
+
+@click.command()
+@RUN
+@STORAGE
+@click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="HTML file.")
+@JSON
+def report(run: Path, storage: str | None, out: Path | None, as_json: bool) -> None:
+    """Write the report of a run as one HTML file that needs no network."""
+    import nasx
+
+    page = nasx.report(nasx.Run(run, storage), out)
+    emit({"report": str(page)}) if as_json else click.echo(page)
+
+
+@click.command()
+@RUN
+@click.argument("which", metavar="knee|best|tNNNN")
+@STORAGE
+@click.option("-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder.")
+@JSON
+def export(run: Path, which: str, storage: str | None, out: Path | None, as_json: bool) -> None:
+    """Write a checked bundle of one network: ONNX, .pt2, weights, plain PyTorch."""
+    import nasx
+
+    folder = nasx.export(nasx.Run(run, storage), which, out)
+    emit({"bundle": str(folder)}) if as_json else click.echo(folder)
+
+
+def _show_front(entries: list[dict[str, Any]]) -> None:
+    rows = [
+        {"trial": e["trial"], "space": e["space"], **e["objectives"],
+         **{f"test {k}": v for k, v in e["test"].items()}}
+        for e in entries
+    ]  # fmt: skip
+    click.echo(table(rows) if rows else "the front is empty: no complete trial is feasible yet")
+
+
+def _budget_row(row: dict[str, Any]) -> dict[str, Any]:
+    axes = {
+        axis: f"{at['value']:.3g} [{at['low']:.3g}, {at['high']:.3g}]"
+        for axis, at in row["axes"].items()
+    }
+    verified = row.get("verified", {})
+    scores = {f"{who} {verified['score']}": verified[who] for who in ("rule", "null") if verified}
+    return {"budget": row["budget"], "macs": row["macs"], **axes, **scores,
+            "candidate": row["candidate"]}  # fmt: skip

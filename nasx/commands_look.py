@@ -1,0 +1,153 @@
+"""Commands that look at things: costs, latency, spaces, studies, this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasx.commands import JSON
+from nasx.errors import SpaceError
+from nasx.printing import assignments, emit, first_sentence, table
+
+
+@click.command()
+@click.argument("space", metavar="SPACE")
+@click.option("--published", metavar="NAME", help="The paper's point of this name.")
+@click.option("--set", "sets", multiple=True, metavar="field=v", help="A field's value.")
+@click.option("--task", metavar="T", help="Count at this task's input.")
+@click.option("--check", is_flag=True, help="Compare all published points with their numbers.")
+@JSON
+def cost(
+    space: str,
+    published: str | None,
+    sets: tuple[str, ...],
+    task: str | None,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Count what a candidate costs: MACs, parameters, bytes, layer by layer."""
+    import nasx
+
+    if check:
+        _check_published(space, as_json)
+        return
+    card = nasx.cost(space, published=published, values=assignments(sets), task=task)
+    data = card.to_json()
+    if as_json:
+        emit(data)
+        return
+    click.echo(table([{"what": k, "value": v} for k, v in data.items() if k != "by_layer"]))
+
+
+@click.command()
+@click.argument("target", metavar="RUN|MODEL.onnx")
+@click.option("--runtime", type=click.Choice(["onnxruntime", "eager"]), help="Who runs it.")
+@click.option("--batch", type=click.IntRange(1), help="Samples per call.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per call.")
+@click.option("--via", metavar="CMD", help='Time elsewhere, e.g. "ssh board python3 -".')
+@JSON
+def measure(
+    target: str,
+    runtime: str | None,
+    batch: int | None,
+    threads: int | None,
+    via: str | None,
+    as_json: bool,
+) -> None:
+    """Measure latency: of a run's front as its study says, or of one ONNX file.
+
+    Networks are visited in random order, beside a calibrator; the calibrated median counts.
+    """
+    import nasx
+
+    rows = nasx.measure(target, runtime=runtime, batch=batch, threads=threads, via=via)
+    emit(rows) if as_json else click.echo(table(rows))
+
+
+@click.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--check", metavar="FILE.py:Class", help="Hold a space to the whole contract.")
+@JSON
+def spaces(name: str | None, check: str | None, as_json: bool) -> None:
+    """List the search spaces, describe one, or check one of your own."""
+    from nasx import registry
+    from nasx.describe import describe
+
+    if check:
+        _check_contract(check, as_json)
+        return
+    found = [registry.space(name)] if name else list(registry.spaces().values())
+    rows = [describe(space) for space in found]
+    if as_json:
+        emit(rows)
+    elif name:
+        _show_space(rows[0])
+    else:
+        click.echo(table([{"name": r["name"], "paper": r["paper"], "tasks": r["tasks"],
+                           "fields": list(r["fields"])} for r in rows]))  # fmt: skip
+
+
+@click.command()
+@JSON
+def studies(as_json: bool) -> None:
+    """List the shipped studies with the question each asks."""
+    import yaml
+
+    from nasx import registry
+
+    rows = []
+    for name, file in registry.studies().items():
+        text = yaml.safe_load(file.read_text(encoding="utf-8"))
+        rows.append({"name": name, "desc": text["desc"], "space": text["space"]})
+    emit(rows) if as_json else click.echo(table(rows))
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@JSON
+def doctor(run: Path | None, as_json: bool) -> int:
+    """Look over this machine, or a run folder, and say what is amiss."""
+    from nasx.doctor import examine_machine, examine_run
+
+    findings = examine_run(run) if run else examine_machine()
+    if as_json:
+        emit([f.to_json() for f in findings])
+    else:
+        click.echo("\n".join(f.text() for f in findings))
+    return 1 if any(f.remedy for f in findings) else 0
+
+
+def _check_published(space: str, as_json: bool) -> None:
+    from nasx import registry
+    from nasx.published import compare_published
+
+    rows = compare_published(registry.space(space))
+    emit(rows) if as_json else click.echo(table(rows) if rows else f"{space}: nothing published")
+    wrong = [r["name"] for r in rows if not r["agrees"]]
+    if wrong:
+        raise SpaceError(f"{space}: published numbers are not met at {', '.join(wrong)}")
+
+
+def _check_contract(reference: str, as_json: bool) -> None:
+    from nasx import registry
+    from nasx.contract import check
+
+    faults = check(registry.space(reference))
+    if as_json:
+        emit([vars(fault) for fault in faults])
+    else:
+        click.echo("\n".join(map(str, faults)) or f"{reference}: keeps the whole contract")
+    if faults:
+        some = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise SpaceError(f"{reference}: {some}: mend, then check again")
+
+
+def _show_space(row: dict[str, Any]) -> None:
+    click.echo(f"{row['name']}  {row['paper']}  for {', '.join(row['tasks'])}")
+    click.echo(first_sentence(row["about"]))
+    click.echo(table([{"field": k, **v} for k, v in row["fields"].items()]))
+    if row["published"]:
+        keep = ("name", "params", "macs", "adds", "tolerance", "source")
+        click.echo(table([{k: p[k] for k in keep} for p in row["published"]]))

@@ -1,0 +1,168 @@
+"""Cost cards and latencies of anything a user can name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasx.errors import NasxError, SpaceError
+from nasx.nearest import hint
+from nasx.shape import TaskShape
+from nasx.space import Space
+from nasx.study import Measure
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasx.cost.card import CostCard
+    from nasx.cost.latency import Latency
+    from nasx.run import Run
+    from nasx.shape import Shape
+    from nasx.tasks.base import Task
+
+SMALL_IMAGES = TaskShape("classify", (3, 64, 64), 10)  # where nobody names a task
+
+
+def cost(
+    space: str | type[Space] | Space,
+    *,
+    published: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    task: str | Mapping[str, Any] | Task | TaskShape | None = None,
+) -> CostCard:
+    """Count what a candidate costs when deployed, per sample.
+
+    `space` is a name, "./file.py:Class", a class (the baseline, with `values` set by field or
+    flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
+    given. Without a task: small colour images, or the first published point's shape where the
+    space does not classify. Raises SpaceError for names and values that are not there.
+    """
+    import torch
+
+    from nasx.cost.card import card_of
+
+    cls, settings = _space(space)
+    settings.update(values or {})
+    shape = None
+    if published is not None:
+        points = {point.name: point for point in cls.published}
+        if published not in points:
+            near = hint(published, points)
+            raise SpaceError(f"space '{cls.name}' has no published point '{published}'; {near}")
+        point = points[published]
+        settings, shape = {**point.candidate, **settings}, point.shape
+    candidate = _candidate(cls, settings)
+    shape = _shape(task) or shape or _default_shape(cls)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = candidate.build(shape)
+        deployed = candidate.decide(copy.deepcopy(model))
+    return card_of(deployed, candidate.input_shape(shape), trained=model)
+
+
+def measure(
+    target: str | Path | Run,
+    *,
+    measure: Measure | None = None,
+    runtime: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    via: str | None = None,
+    seed: int = 0,
+    raw: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Time one ONNX file, or the deployed networks of a run's front together; fastest first.
+
+    `measure` is the setting (default: the run's own); the single values override it. Returns rows
+    {"network", median_ms, min_ms, ...}; raw samples are appended to `raw` as JSON lines.
+    """
+    from nasx.cost.latency import time_models, time_networks
+    from nasx.run import Run
+
+    path = target.path if isinstance(target, Run) else Path(target)
+    asked = {"runtime": runtime, "batch": batch, "threads": threads, "via": via}
+    timed: dict[str, Latency]
+    if path.suffix == ".onnx":
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise NasxError(f"{path}: cannot be read: {error.strerror}") from error
+        setting = _setting(measure or Measure(), asked)
+        timed = time_models({path.name: model}, setting, seed=seed, raw=raw)
+    else:
+        run = target if isinstance(target, Run) else Run(path)
+        setting = _setting(measure or run.snapshot().study.measure, asked)
+        timed = time_networks(_front_of(run), setting, seed=seed, raw=raw)
+    rows = [{"network": name, **latency.to_json()} for name, latency in timed.items()]
+    return sorted(rows, key=lambda row: float(row["median_ms"]))
+
+
+def _space(space: str | type[Space] | Space) -> tuple[type[Space], dict[str, Any]]:
+    if isinstance(space, Space):
+        return type(space), space.values()
+    if isinstance(space, str):
+        from nasx import registry
+
+        return registry.space(space), {}
+    return space, {}
+
+
+def _candidate(cls: type[Space], settings: Mapping[str, Any]) -> Space:
+    """Return the candidate with these values, given by field or by flat name ("width.0")."""
+    fields = cls().values()
+    whole = {k: v for k, v in settings.items() if k in fields}
+    flat = {k: v for k, v in settings.items() if k not in fields}
+    candidate = cls.from_json(whole)
+    return cls.from_flat({**candidate.flat(), **flat}) if flat else candidate
+
+
+def _shape(task: str | Mapping[str, Any] | Task | TaskShape | None) -> TaskShape | None:
+    if task is None or isinstance(task, TaskShape):
+        return task
+    if isinstance(task, str | Mapping):
+        from nasx import registry
+
+        return registry.task(task).shape
+    return task.shape
+
+
+def _default_shape(cls: type[Space]) -> TaskShape:
+    if "classify" in cls.tasks:
+        return SMALL_IMAGES
+    if cls.published:
+        return cls.published[0].shape
+    raise SpaceError(f"space '{cls.name}' does not classify: say on which task it is to be counted")
+
+
+def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:
+    """Return a setting with the values asked for, checked."""
+    changed = {key: value for key, value in asked.items() if value is not None}
+    try:
+        return Measure.model_validate({**base.model_dump(), **changed})
+    except ValueError as error:
+        raise NasxError(
+            f"cannot measure with {changed}: {str(error).splitlines()[2].strip()}"
+        ) from error
+
+
+def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
+    """Return the deployed networks of a run's front by trial name."""
+    from nasx import registry
+    from nasx.results.front import front
+    from nasx.training import load_trained
+
+    snapshot = run.snapshot()
+    entries = front(snapshot)
+    if not entries:
+        raise NasxError(f"{run.path}: its front is empty, so there is nothing to measure")
+    shape = registry.task(snapshot.study.task).shape
+    networks = {}
+    for entry in entries:
+        number = int(str(entry["trial"]).removeprefix("t"))
+        trial = snapshot.trial(number)
+        candidate = registry.space(trial.space).from_json(trial.candidate)
+        model = load_trained(candidate, shape, run.folder(number) / "checkpoint")
+        networks[trial.name] = (candidate.decide(model).eval(), candidate.input_shape(shape))
+    return networks

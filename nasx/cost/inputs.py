@@ -1,0 +1,37 @@
+"""Inputs to count and time a network on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def example(model: nn.Module, shape: Any, batch: int) -> tuple[Tensor, ...]:
+    """Return random inputs for `model`: (batch, *shape), or one per shape of a tuple of shapes.
+
+    Type and device are those of the network's first floating-point parameter, and 4-D inputs
+    take its weights' memory format; the values are the same at every call.
+    """
+    shapes = shape if shape and isinstance(shape[0], tuple | list) else (shape,)
+    weights = [p for p in model.parameters() if p.is_floating_point()]
+    like = weights[0] if weights else torch.empty(0)
+    last = any(
+        p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
+        for p in weights
+    )
+    generator = torch.Generator().manual_seed(0)
+    inputs = []
+    for one in shapes:
+        x = torch.randn((batch, *one), generator=generator).to(like.device, like.dtype)
+        inputs.append(
+            x.contiguous(memory_format=torch.channels_last) if last and x.ndim == 4 else x
+        )
+    return tuple(inputs)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

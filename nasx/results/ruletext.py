@@ -1,0 +1,47 @@
+"""A scaling rule in words, for the terminal."""
+
+from __future__ import annotations
+
+from nasx.results.rule import BEYOND, Rule, null_errors
+
+
+def sentences(rule: Rule) -> str:
+    """Return a rule as a few plain lines: what it stands on, each axis, each form's error."""
+    n = len(rule.points)
+    lines = [
+        f"{rule.name}: {', '.join(rule.spans)} against MACs (1 = {rule.setting.base_macs:,}), "
+        f"from {n} trials within one standard error of the front of ({rule.score}, macs)"
+    ]
+    if rule.refused:
+        lines.append(f"no rule: {rule.refused}")
+    elif rule.points:
+        low, high = rule.points[0].macs, rule.points[-1].macs
+        lines.append(f"fitted from {low:,} to {high:,} MACs, reaches {BEYOND:g} x beyond")
+    errors = null_errors(rule.null, rule.points)
+    for axis, forms in rule.fits.items():
+        parts = []
+        if not rule.refused:
+            ends = (rule.points[0].macs, rule.points[-1].macs)
+            parts = [f"{_value(rule, axis, macs)} at {macs:,}" for macs in ends]
+        told = [f"{name} {f.left_out:.3g}" for name, f in forms.items()]
+        if axis in errors:
+            told.append(f"null {errors[axis]:.3g}")
+        parts.append(f"leave-one-out error {', '.join(told)}")
+        lines.append(f"  {axis}: " + "; ".join(parts))
+    for name, r in rule.correlations.items():
+        lines.append(
+            f"  Spearman of {name} with MACs {r['rho']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], "
+            f"p = {r['p']:.2g}"
+        )
+    if rule.form:
+        lines.append(f"form taken: {rule.form} (the least leave-one-out error of gp and power)")
+    if rule.fits and rule.null.reason:
+        lines.append(f"no null: {rule.null.reason}")
+    return "\n".join(lines)
+
+
+def _value(rule: Rule, axis: str, macs: int) -> str:
+    if rule.fault(macs):
+        return "unknown"
+    at = rule.predict(macs)[axis]
+    return f"{at['value']:.3g} [{at['low']:.3g}, {at['high']:.3g}]"

@@ -1,0 +1,216 @@
+"""The contract finds what it is there to find: one planted fault after another."""
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from nasx.contract import candidates, check
+from nasx.errors import SpaceError
+from nasx.recipe import Phase, Recipe, Step, task_loss
+from nasx.registry import space as find
+from nasx.shape import TaskShape
+from nasx.space import Published, Space, choice, integer, when
+
+SHAPE = TaskShape("classify", (1, 8, 8), 4)
+
+
+class Sound(Space):
+    """A linear layer behind a hidden one; every fault below is one change to it."""
+
+    name: ClassVar[str] = "sound"
+    width: int = integer(4, 12, step=4, default=8)
+    kind: str = choice("relu", "tanh", default="relu")
+    slope: int = when("kind", ("tanh",), integer(1, 3, default=1))
+
+    def build(self, shape):
+        act = {"relu": nn.ReLU(), "tanh": nn.Tanh()}[self.kind]
+        size = shape.input[0] * shape.input[1] * shape.input[2]
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(size, self.width), act, nn.Linear(self.width, shape.classes)
+        )
+
+
+def said(space):
+    return [str(fault) for fault in check(space, SHAPE)]
+
+
+def test_a_sound_space_has_no_fault():
+    assert said(Sound) == []
+
+
+def test_candidates_are_the_baseline_the_ends_and_five_drawn():
+    found = list(candidates(Sound))
+    assert found[0] == Sound()
+    assert {c.width for c in found} >= {4, 8, 12}
+    assert {c.kind for c in found} == {"relu", "tanh"}
+    assert len(found) == len({repr(c) for c in found}) >= 8
+
+
+class BadShape(Sound):
+    def build(self, shape):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+
+
+class Dead(Sound):
+    def build(self, shape):
+        model = super().build(shape)
+        model.spare = nn.Parameter(torch.zeros(3))
+        return _Through(model)
+
+
+class _Through(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.spare = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return self.inner[:4](x)
+
+
+class Restless(Sound):
+    def build(self, shape):
+        return nn.Sequential(super().build(shape), _Noise())
+
+
+class _Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+class Forgetful(Sound):
+    def canonical(self, shape):
+        return {"kind": self.kind}
+
+
+class Leaky(Sound):
+    def canonical(self, shape):
+        return dict(self.values())
+
+
+class Raises(Sound):
+    def build(self, shape):
+        raise ValueError("no such layer")
+
+
+class NotFinite(Sound):
+    def build(self, shape):
+        model = super().build(shape)
+        nn.init.constant_(model[1].weight, float("nan"))
+        return model
+
+
+class Overrated(Sound):
+    published = (Published("p", {"width": 8}, SHAPE, params=10, macs=544),)
+
+
+class Climbs(Sound):
+    def recipe(self, shape):
+        step = Step(loss=lambda state: -task_loss(state))
+        return Recipe((Phase("train", 1.0, (step,)),))
+
+
+class Stubborn(Sound):
+    def repair(self, shape, limits):
+        return self
+
+
+class Unlike(Sound):
+    def control(self, shape):
+        return dataclasses.replace(self, width=4)
+
+
+class Infinite(Sound):
+    def diagnose(self, model, task):
+        return {"spread": float("inf")}
+
+
+class Alien(Sound):
+    tasks = ("translate",)
+
+
+class Unnamed(Sound):
+    name = "Bad Name"
+
+
+class Axes(Sound):
+    axes = ("depth",)
+
+
+class Rule(Sound):
+    axes = ("width",)
+
+    @classmethod
+    def from_axes(cls, values, macs, shape):
+        return cls(width=4)
+
+    @classmethod
+    def null_from_macs(cls, macs, shape):
+        return cls()
+
+
+class Strange(Sound):
+    def build(self, shape):
+        return nn.Sequential(super().build(shape), _Fourier())
+
+
+class _Fourier(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft(x).real
+
+
+@pytest.mark.parametrize(
+    ("space", "part", "message"),
+    [
+        (BadShape, "output", "the output is (4, 7), wanted (4, 4)"),
+        (Dead, "gradients", "no gradient reaches spare"),
+        (Restless, "eval", "two passes in eval mode differ"),
+        (Forgetful, "canonical", "canonical(shape) leaves out a field"),
+        (Leaky, "when", "'slope' is not active and changes the key"),
+        (Raises, "build", "ValueError: no such layer ("),
+        (NotFinite, "output", "is not finite"),
+        (Overrated, "published", "point 'p': params is 556, published 10"),
+        (Climbs, "training", "20 steps took the loss from"),
+        (Stubborn, "repair", "left the MACs above"),
+        (Unlike, "control", "more than 2% off"),
+        (Infinite, "diagnose", "'spread' is inf"),
+        (Alien, "tasks", "'translate' is no kind of task"),
+        (Unnamed, "name", "use lower-case letters"),
+        (Axes, "axes", "axes names depth"),
+        (Rule, "axes", "from_axes(values, macs, shape) has 272 MACs for 544"),
+        (Strange, "cost", "has no price"),
+    ],
+)
+def test_a_planted_fault_is_found_and_nothing_else(space, part, message):
+    found = check(space, SHAPE)
+    assert message in str(found)
+    assert {fault.part for fault in found} == {part}
+
+
+def test_a_line_of_the_users_file_is_named():
+    (fault,) = check(Raises, SHAPE)
+    assert "test_contract.py:" in fault.message
+
+
+def test_a_field_without_a_type_is_told_with_its_file(tmp_path):
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from nasx.space import Space, integer\n"
+        "class Odd(Space):\n    name = 'odd'\n    width = integer(1, 3, default=1)\n"
+    )
+    with pytest.raises(SpaceError, match=r"odd\.py:2: TypeError: 'width' is a field but has no"):
+        find(f"{file}:Odd")
+
+
+class Choosy(Sound):
+    def build(self, shape):
+        if self != type(self)():
+            raise SpaceError("only the baseline")
+        return super().build(shape)
+
+
+def test_a_space_that_refuses_most_of_itself_is_told():
+    assert "candidates refuse (1, 8, 8): narrow a domain" in said(Choosy)[0]

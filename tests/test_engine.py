@@ -1,0 +1,231 @@
+"""The engine on simulated trials: nothing lost, nothing run twice, every fault told."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nasx.errors import NasxError, NothingFeasible, NoTrialCompleted
+from nasx.files import locked
+from nasx.run import Run, status
+from nasx.search.search import search
+from nasx.study import Study
+from nasx.trial import Snapshot, State
+from simulated import Simulated
+
+HILL = f"{Path(__file__).parent / 'simulated.py'}:Hill"
+
+
+def study(trials: int = 18, rungs: int = 2, **changes: object) -> Study:
+    asked = {"trials": trials, "sampler": "random", **dict(changes.pop("search", {}))}  # type: ignore[call-overload]
+    whole = {
+        "name": "hill",
+        "desc": "Where is the hill?",
+        "space": HILL,
+        "task": "simulated",
+        "objectives": {"top1": "maximize", "macs": "minimize"},
+        "fidelity": {"full": 900, "factor": 3, "rungs": rungs},
+        "search": asked,
+        "resources": {"executor": "inline"},
+        **changes,
+    }
+    return Study.model_validate(whole)
+
+
+def ran(path: Path, asked: Study, evaluator: Simulated | None = None, **more: object) -> Snapshot:
+    return search(asked, path, evaluate=evaluator or Simulated(), **more).snapshot()  # type: ignore[arg-type]
+
+
+def test_every_trial_ends_stopped_or_complete(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(18))
+    counts = Counter(t.state for t in found.trials)
+    assert counts == {State.COMPLETE: 6, State.STOPPED: 12}
+    assert len({t.key for t in found.trials}) == 18
+    assert all(t.samples == 900 for t in found.trials if t.state is State.COMPLETE)
+    assert all(t.samples == 300 for t in found.trials if t.state is State.STOPPED)
+
+
+def test_the_baseline_goes_first(tmp_path: Path) -> None:
+    first = ran(tmp_path, study(2, rungs=1)).trials[0]
+    assert first.origin == "start:baseline"
+    assert first.candidate == {"depth": 4, "width": 1.0, "side": 32, "operator": "conv"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise", "RuntimeError: the layer does not fit"),
+        ("nan", "top1 is nan at 300 samples"),
+        ("memory", "out of memory"),
+    ],
+)
+def test_a_fault_fails_its_trial_alone(tmp_path: Path, fault: str, reason: str) -> None:
+    found = ran(tmp_path, study(6), Simulated(faults={2: fault}))
+    assert found.trials[2].state is State.FAILED
+    assert reason in (found.trials[2].reason or "")
+    assert all(t.state is not State.FAILED for t in found.trials if t.number != 2)
+
+
+def test_when_all_fail_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoTrialCompleted, match="2 trials ran and all failed; the first: Runtime"):
+        ran(tmp_path, study(2), Simulated(faults={0: "raise", 1: "raise"}))
+
+
+def test_the_same_call_continues_and_runs_nothing_again(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    before = ran(tmp_path / "run", study(9), Simulated(journal=journal))
+    lines = journal.read_text()
+    after = ran(tmp_path / "run", study(9), Simulated(journal=journal))
+    assert journal.read_text() == lines
+    assert after.trials == before.trials
+    assert status(after) == status(before)
+
+
+def test_add_trials_extends(tmp_path: Path) -> None:
+    ran(tmp_path, study(6))
+    found = ran(tmp_path, study(6), add_trials=6)
+    assert len(found.trials) == 12
+    assert found.study.search.trials == 12
+    assert sum(t.state is State.COMPLETE for t in found.trials) == 4
+
+
+def test_another_study_is_refused_with_the_difference(tmp_path: Path) -> None:
+    ran(tmp_path, study(2, rungs=1))
+    with pytest.raises(NasxError, match=r"another study: fidelity.rungs: 1 -> 2"):
+        ran(tmp_path, study(2, rungs=2))
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "lock", ""),
+        pytest.raises(NasxError, match="in use by another nasx search"),
+    ):
+        ran(tmp_path, study(2))
+
+
+def test_a_full_disk_stops_the_search_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([10**9] * 5)
+    monkeypatch.setattr("nasx.files.free_bytes", lambda _: next(left, 10**6))
+    with pytest.raises(NasxError, match="nearly full"):
+        ran(tmp_path, study(12))
+    monkeypatch.setattr("nasx.files.free_bytes", lambda _: 10**9)
+    done = Run(tmp_path).snapshot()
+    assert 1 <= len(done.trials) <= 5
+    found = ran(tmp_path, study(12))
+    assert [t.key for t in found.trials[: len(done.trials)]] == [t.key for t in done.trials]
+    assert len(found.trials) == 12
+
+
+def test_refused_candidates_take_no_number(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(12, constraints={"macs": "<= 1.0e5"}))
+    assert len(found.trials) == 12
+    assert all(t.card["macs"] <= 1e5 for t in found.trials)
+    assert found.rejections
+    assert all(r.constraint == "macs" and r.value > 1e5 for r in found.rejections)
+    assert status(found)["rejected"] == {"macs": len(found.rejections)}
+
+
+def test_an_empty_feasible_set_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NothingFeasible, match=r"no candidate .* nearest has macs = .*<= 1"):
+        ran(tmp_path, study(4, constraints={"macs": "<= 1"}))
+
+
+def test_an_exhausted_space_ends_the_study(tmp_path: Path) -> None:
+    fixed = {"width": 1.0, "side": 32}
+    found = ran(tmp_path, study(100, rungs=1, fix=fixed))
+    assert len(found.trials) == 8 * 3
+
+
+@pytest.mark.parametrize("sampler", ["local", "tpe", "gp"])
+def test_samplers_learn_from_stopped_trials(tmp_path: Path, sampler: str) -> None:
+    """Change the score of a trial that was stopped: the next proposal changes."""
+    from dataclasses import replace
+
+    from nasx.search.search import proposers
+    from nasx.search.view import View
+
+    found = ran(tmp_path, study(14, rungs=2))
+    asked = study(14, rungs=2, search={"sampler": sampler})
+    proposer = proposers(asked, Simulated())[0]
+    stopped = [t.number for t in found.trials if t.state is State.STOPPED]
+
+    def better(trial: object) -> object:
+        score = trial.rungs[0]  # type: ignore[attr-defined]
+        return replace(trial, rungs=(replace(score, values={**score.values, "top1": 99.0}),))  # type: ignore[type-var]
+
+    trials = found.trials
+    changed = tuple(better(t) if t.number in stopped else t for t in trials)
+
+    def proposed(seen: object) -> list[str]:
+        views = (View(seen[:n], ()) for n in (11, 12, 13, 14))  # type: ignore[index]
+        return [p.key for p in map(proposer.propose, views) if p is not None]
+
+    assert proposed(trials) == proposed(trials)
+    assert proposed(trials) != proposed(changed)
+
+
+def test_strict_order_gives_the_same_proposals(tmp_path: Path) -> None:
+    asked = study(16, rungs=2, search={"order": "strict", "sampler": "local"})
+    a = ran(tmp_path / "a", asked)
+    b = ran(tmp_path / "b", asked)
+    assert [t.key for t in a.trials] == [t.key for t in b.trials]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from test_engine import study
+from simulated import Simulated
+from nasx.search.search import search
+search(study(24, rungs=2), Path(sys.argv[1]) / "run",
+       evaluate=Simulated(seconds=0.12, journal=Path(sys.argv[1]) / "journal"))
+"""
+
+
+def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
+    """Kill -9 the driver at ten random moments; the same command ends the study."""
+    chance = random.Random(int(time.time()))
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent)])}
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    journal = tmp_path / "journal"
+    kills = 0
+    acknowledged: dict[int, str] = {}
+    while kills < 10:
+        driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        before = journal.stat().st_size if journal.exists() else 0
+        while driver.poll() is None and (not journal.exists() or journal.stat().st_size == before):
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.25))
+        if driver.poll() is None:
+            driver.send_signal(signal.SIGKILL)
+            kills += 1
+        _, said = driver.communicate()
+        assert driver.returncode in (0, -signal.SIGKILL), said.decode()
+        for trial in Run(tmp_path / "run").snapshot().trials:
+            if trial.number in acknowledged:
+                assert trial.key == acknowledged[trial.number]
+            acknowledged[trial.number] = trial.key
+        assert driver.returncode != 0, "the study ended before ten kills: make it longer"
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    found = Run(tmp_path / "run").snapshot()
+    assert len(found.trials) == 24
+    assert [t.number for t in found.trials] == list(range(24))
+    assert {t.state for t in found.trials} == {State.COMPLETE, State.STOPPED}
+    events = [line.split() for line in journal.read_text().splitlines()]
+    ended: set[tuple[str, str]] = set()
+    for what, number, rung, _, _ in events:
+        assert (number, rung) not in ended or what == "finish", "a finished segment began again"
+        if what == "finish":
+            ended.add((number, rung))
+    assert kills == 10
