@@ -28,6 +28,7 @@ from nasx.tasks.options import place, whole
 from nasx.tasks.pickles import read_pickle
 
 TRAIN, TEST, SIDE = 50_000, 10_000, 32
+PER_ARCHIVE = 10_000  # images in each archive
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 ARCHIVES = (*BATCHES, "test_batch", "batches.meta")
 KEYS = ("header", "train_scan", "train_off", "train_y", "test_scan", "test_off", "test_y")
@@ -76,11 +77,15 @@ def load_archives(folder: Path, counts: Counts) -> Dataset:
 def _batch(path: Path) -> tuple[Bytes, Indices]:
     held = read_pickle(path)
     data, labels = held.get("data"), held.get("labels")
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (10_000, 3072):
-        raise NasxError(f"{path} has no 'data' of 10000 x 3072 bytes: not a CIFAR-10 batch")
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.shape != (PER_ARCHIVE, 3072)
+    ):
+        raise NasxError(f"{path} has no 'data' of {PER_ARCHIVE} x 3072 bytes: not a CIFAR-10 batch")
     answers = labels if isinstance(labels, list) and len(labels) == len(data) else [None]
     if not all(type(y) is int and 0 <= y < 10 for y in answers):
-        raise NasxError(f"{path} has no 10000 'labels' from 0 to 9: not a CIFAR-10 batch")
+        raise NasxError(f"{path} has no {PER_ARCHIVE} 'labels' from 0 to 9: not a CIFAR-10 batch")
     images = data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return images, np.array(answers, np.int64)
 
