@@ -111,7 +111,7 @@ def bundle(
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Run parity_check.py on a bundle in a process of its own; ParityError names a file that misses."""
+    """Run parity_check.py on a bundle on its own; ParityError names the file that misses."""
     script = Path(__file__).with_name("parity_check.py").read_text()
     done = subprocess.run(
         [sys.executable, "-I", "-c", script, str(folder)],
@@ -163,8 +163,10 @@ def card(snapshot: Snapshot, entry: dict[str, Any], about: dict[str, Any]) -> st
 
 {snapshot.study.desc}
 
-Space `{about["space"]}`, key `{about["key"]}`, {about["samples"]} samples of training, seed {about["seed"]}.
-Latency: {measure.runtime}, {measure.device}, batch {measure.batch}, {measure.threads} thread(s), on {machine}.
+Space `{about["space"]}`, key `{about["key"]}`,
+{about["samples"]} samples of training, seed {about["seed"]}.
+Latency: {measure.runtime} on {measure.device}, batch {measure.batch},
+{measure.threads} thread(s), {machine}.
 
 | quantity | search (valid) | test |
 | --- | --- | --- |
@@ -179,6 +181,6 @@ name = session.get_inputs()[0].name
 print(session.run(None, {{name: numpy.zeros((1, {shape}), numpy.float32)}})[0])
 ```
 
-`model.py` is the same network in plain PyTorch, `model.pt2` its exported program. `parity.json` says how
-far each file is from the network that was scored; `SHA256SUMS` covers them all.
+`model.py` is the same network in plain PyTorch, `model.pt2` its exported program.
+`parity.json` says how far each file is from the network that was scored.
 """

@@ -41,7 +41,8 @@ FUNCTIONAL = {
 }  # fmt: skip
 TORCH = {
     "sigmoid.default", "tanh.default", "cat.default", "stack.default", "flatten.using_ints",
-    "softmax.int", "permute.default", "transpose.int", "reshape.default", "mean.dim", "sum.dim_IntList",
+    "softmax.int", "permute.default", "transpose.int", "reshape.default", "mean.dim",
+    "sum.dim_IntList",
     "amax.default", "exp.default", "sqrt.default", "abs.default", "sign.default", "round.default",
     "clamp.default", "where.self", "roll.default", "chunk.default", "unbind.int", "select.int",
     "squeeze.dim", "unsqueeze.default",
@@ -115,10 +116,11 @@ class Forward:
         """Return the source of one method; `answer` spells what it returns."""
         nodes = list(self.graph.graph.nodes)
         last = last_uses(nodes)
-        inputs = []
-        for node in nodes:
-            if node.op == "placeholder" and node not in self.names:
-                inputs.append(self._take(node, ()))
+        inputs = [
+            self._take(node, ())
+            for node in nodes
+            if node.op == "placeholder" and node not in self.names
+        ]
         group = ""
         for node in nodes:
             if node.op == "output":
@@ -174,7 +176,7 @@ class Forward:
         if name in INFIX and not node.kwargs:
             return f"{text(args[0])} {INFIX[name]} {text(args[1])}", []
         if target in SIZES:
-            return f"{text(args[0])} {SIZES[target]} {text(args[1])}", []  # type: ignore[index]
+            return f"{text(args[0])} {SIZES[target]} {text(args[1])}", []
         if name == "cond":
             yes, no = f"{text(args[1])}", f"{text(args[2])}"
             operands = ", ".join(text(v) for v in args[3])  # type: ignore[union-attr]

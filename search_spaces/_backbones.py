@@ -210,8 +210,8 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
     """Return the untrained network of a plan: (N, inputs, S, S) to (N, classes) logits.
 
     Its children are `stem`, `stages`, `head` and `classifier`. Convolutions start from
-    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(larger side)), EfficientNet's start for 1,000 classes;
-    an operator's own layers keep the start that the operator gave them.
+    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(its larger side)), which is
+    EfficientNet's start for 1,000 classes; an operator's own layers keep their own start.
     """
     activation = ACTIVATIONS[plan.activation]
     channels = last_channels(plan)

@@ -98,12 +98,13 @@ def test_a_missing_test_folder_is_cut_from_train(tmp_path: Path) -> None:
 
 def test_the_task_decodes_scales_and_labels(plain: Path) -> None:
     paint(plain / "red", "red", 1, first=100, suffix="jpg")
+    paint(plain / "red" / "more", "red", 1, first=101)
     (plain / "red" / "notes.txt").write_text("not an image")
     made = task(plain, side=8)
     assert made.name == "set"
     assert made.shape.input == (3, 8, 8)
     assert made.shape.classes == 2
-    assert sum(made.size(s) for s in SPLITS) == 51
+    assert sum(made.size(s) for s in SPLITS) == 52
     for split in SPLITS:
         images, labels = made.data.splits[split].images, made.data.splits[split].labels
         assert (images[..., 0].mean((1, 2)) > 100).astype(int).tolist() == labels.tolist()

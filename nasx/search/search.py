@@ -50,7 +50,7 @@ def search(
     with locked(folder / "lock", f"{folder} is in use by another nasx search"):
         demand_space(folder)
         study = _continued(folder, study, add_trials)
-        evaluator = evaluate or Trained(study, folder.resolve(), Path.cwd())
+        evaluator = evaluate or _training(study, folder)
         with _record(folder, study, evaluator, storage) as (record, showing):
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
@@ -61,6 +61,10 @@ def search(
             finish(run, evaluator, showing.note)
         showing.end("done")
     return run
+
+
+def _training(study: Study, folder: Path) -> Evaluator:
+    return Trained(study, folder.resolve(), Path.cwd())
 
 
 def _continued(folder: Path, study: Study, add_trials: int) -> Study:

@@ -188,7 +188,7 @@ def cifar10(path: str, train: int = 45_000, valid: int = 5_000, test: int = TEST
         name, load = "CIFAR-10", functools.partial(load_archives, where, counts)
     else:
         name, load = JPEG_COPY, functools.partial(load_scans, where, counts)
-    return Classify(name, (3, SIDE, SIDE), 10, load, augment=Augment(flip=True))
+    return Classify(name, (3, SIDE, SIDE), 10, load, augment=Augment(shift=1 / 8, flip=True))
 
 
 TASKS: dict[str, Callable[..., Task]] = {"cifar10": cifar10}

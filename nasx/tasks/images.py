@@ -16,10 +16,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly in a folder, by name; hidden files are none."""
+    """Return the image files in a folder and the folders below it; hidden files are none."""
     return sorted(
         p
-        for p in folder.iterdir()
+        for p in folder.rglob("*")
         if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
 
