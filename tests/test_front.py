@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nasx.errors import NasxError
 from nasx.results.front import (
+    dominates,
     front,
     hypervolume,
     hypervolume_history,
@@ -293,3 +296,14 @@ def test_the_nearest_behind_the_front_come_first():
     assert near_front(run, 2) == [4, 2]
     assert near_front(run, 9) == [4, 2, 3]
     assert near_front(snapshot(), 3) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=15))
+@settings(max_examples=60, deadline=None)
+def test_no_member_dominates_another_and_every_other_trial_is_dominated(rows):
+    run = snapshot(*(trial(i, top1, macs) for i, (top1, macs) in enumerate(rows)))
+    members = set(numbers(front(run)))
+    ways = list(TWO.values())
+    for i, row in enumerate(rows):
+        assert any(dominates(rows[m], row, ways) for m in members) == (i not in members)
+    assert set(near_front(run, 99)) == set(range(len(rows))) - members

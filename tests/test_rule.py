@@ -13,7 +13,7 @@ from nasx.results.evidence import binomial_error, correlations
 from nasx.results.forms import FORMS, gp, held_out, left_out, power
 from nasx.results.rule import LEAST_POINTS, rule
 from nasx.results.scale import scale
-from nasx.results.setting import fixed
+from nasx.results.setting import counted_macs, fixed, setting_of
 from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real
 from nasx.study import Fidelity, Study
@@ -81,6 +81,7 @@ def snapshot(rows, **study):
                 state=State.COMPLETE,
                 rungs=(RungScore(0, 900, values),),
                 card={"macs": macs, "unpriced": []},
+                diagnosis={"open": c / 2},
             )
         )
     whole = {
@@ -281,10 +282,33 @@ def test_scaling_gives_counted_candidates_and_the_null_beside_them():
     json.dumps(rows, allow_nan=False)
 
 
+def test_where_whole_steps_miss_the_budget_the_nearest_values_inside_the_intervals_meet_it():
+    class Stepped(Toy):
+        name = "stepped"
+
+        @classmethod
+        def from_axes(cls, values, macs, shape):
+            made = super().from_axes(values, macs, shape)
+            return replace(made, w=round(made.w / 0.04) * 0.04)  # coarse width
+
+    found = fitted(space=Stepped)
+    moved = 0
+    for budget in range(1_000_000, 9_000_000, 500_000):
+        row = scale(found, [budget])[0]
+        assert row["macs"] == pytest.approx(budget, rel=0.03)
+        for axis, at in row["axes"].items():
+            assert at["low"] <= at["taken"] <= at["high"]
+            assert row["candidate"][axis] == at["taken"]
+            moved += at["taken"] != at["value"]
+    assert moved > 0
+
+
 def test_a_space_that_misses_the_budget_is_said_so():
     found = rule(snapshot(planted()), Toy, Ten(), lambda candidate, shape: 123)
     assert "over 3 % off" in found.null.reason
-    with pytest.raises(NothingFeasible, match=r"no network at r = .* over 3 % off"):
+    with pytest.raises(
+        NothingFeasible, match=r"no network at r = .* inside their intervals.* over 3 % off"
+    ):
         scale(found, [BASE // 2])
 
 
@@ -326,8 +350,12 @@ def test_correlations_tell_axes_that_go_with_the_budget_from_those_that_do_not()
     assert found.correlations["r"]["rho"] > 0.95
     assert found.correlations["r"]["p"] < 1e-3
     assert found.correlations["d"]["low"] > 0.8
-    assert "w" in found.correlations
+    assert {"w", "open"} < set(found.correlations)
     assert correlations(found.points[:3]) == {}
+    few = correlations(fitted(planted(n=5, noise=0.0)).points)["r"]
+    assert few["rho"] == pytest.approx(1)
+    assert few["low"] < 0.9  # five points in order by chance: 2 of 5! orders
+    assert few["p"] == pytest.approx(2 / 120)
 
 
 def test_a_fixed_field_reaches_every_candidate_and_the_base():
@@ -372,3 +400,22 @@ def test_a_space_without_axes_has_no_rule():
 
     with pytest.raises(SpaceError, match="declares no axes"):
         rule(snapshot([]), Plain, Ten(), macs_of)
+
+
+def test_networks_are_built_and_counted_by_default():
+    from torch import nn
+
+    class Convolutional(Space):
+        name = "convolutional"
+        axes = ("width",)
+        width: int = integer(4, 64, step=4, default=8)
+
+        def build(self, shape):
+            head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            conv = nn.Conv2d(3, self.width, 3, padding=1, bias=False)
+            return nn.Sequential(conv, head, nn.Linear(self.width, shape.classes))
+
+    taken = setting_of(snapshot([]), Convolutional, Ten())
+    assert taken.base_macs == 32 * 32 * 8 * 3 * 9 + 8 * 10
+    assert taken.span("width", snapshot([]).study) == (4, 64)
+    assert counted_macs(Convolutional(width=4), SHAPE) == 32 * 32 * 4 * 3 * 9 + 4 * 10

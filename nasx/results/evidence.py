@@ -22,7 +22,8 @@ class Point:
     """One candidate: its counted MACs, its score, its axes.
 
     `behind` is how far its score is from the front's at no more MACs; `error` one standard error
-    there. `others` holds the candidate's further numbers, such as a width.
+    there. `others` holds the candidate's further numbers, such as a width: its fields, its
+    canonical values and what the technique diagnosed.
     """
 
     trial: str
@@ -106,13 +107,17 @@ def correlations(points: Sequence[Point]) -> dict[str, dict[str, float]]:
             continue
         result = spearmanr(c, values)
         rho = float(result.statistic)
-        middle = math.atanh(min(max(rho, -1 + 1e-9), 1 - 1e-9))
-        half = 1.96 * math.sqrt(1.06 / (len(points) - 3))
+        # A perfect order is as sure as the next best one (two neighbours swapped), and no surer
+        # than the share of all orders that are perfect.
+        n = len(points)
+        most = 1 - 12 / (n * (n**2 - 1))
+        middle = math.atanh(min(max(rho, -most), most))
+        half = 1.96 * math.sqrt(1.06 / (n - 3))
         found[name] = {
             "rho": rho,
-            "low": math.tanh(middle - half),
-            "high": math.tanh(middle + half),
-            "p": float(result.pvalue),
+            "low": min(rho, math.tanh(middle - half)),
+            "high": max(rho, math.tanh(middle + half)),
+            "p": max(float(result.pvalue), 2 / math.factorial(min(n, 99))),
         }
     return found
 
@@ -131,7 +136,7 @@ def _point(o: Observation, score: str, behind: float, error: float, setting: Set
         behind=behind,
         error=error,
         axes=axes,
-        others=_numbers({**known, **candidate.canonical(setting.shape)}, axes),
+        others=_numbers({**known, **candidate.canonical(setting.shape), **o.trial.diagnosis}, axes),
     )
 
 
