@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards._files import curve, layers, rule, thinned
-from dashboards._points import Point, cost_axis, known_axes, points, primary
+from dashboards._points import Point, cost_axis, known_axes, points, primary, space_name
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
 from nasx.study import Study
@@ -79,7 +79,7 @@ def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "number": trial.number,
         "name": trial.name,
-        "space": trial.space,
+        "space": space_name(trial.space),
         "state": trial.state,
         "role": point.role,
         "stands": STATES[point.role],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboards._markup import bound, esc, section
+from dashboards._points import space_name
 from dashboards._verdict import Finding, split_size
 from nasx.axes import AXES
 from nasx.quantity import brief, duration
@@ -50,7 +51,7 @@ def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
     measure = study.measure
     shown = ("nasx", "python", "torch", "ray", "optuna", "onnxruntime")
     return [
-        ("Space", ", ".join(study.spaces)),
+        ("Space", ", ".join(space_name(s) for s in study.spaces)),
         ("Task", task),
         ("Objectives", ", ".join(f"{w} {AXES[a].label}" for a, w in study.objectives.items())),
         ("Limits", ", ".join(f"{AXES[a].label} {_bound(t)}" for a, t in study.limits().items())),

@@ -66,6 +66,11 @@ def entries(record: Snapshot) -> list[dict[str, Any]]:
     return front(record)
 
 
+def space_name(reference: str) -> str:
+    """Return a space in few words: a user's file without its folders."""
+    return reference.rpartition("/")[2]
+
+
 def trial_number(entry: dict[str, Any]) -> int:
     """Return the number of a front's entry, written as 7 or as t0007."""
     return int(str(entry["trial"]).removeprefix("t"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from dashboards._data import standing
 from dashboards._markup import esc, head, section, table
-from dashboards._points import Point, points, primary
+from dashboards._points import Point, points, primary, space_name
 from dashboards._verdict import standard_error
 from nasx.axes import AXES
 from nasx.quantity import amount, brief, heading
@@ -59,7 +59,7 @@ def _front_row(
 ) -> str:
     cells = [f"<th scope=row>{esc(point.trial.name)}</th>"]
     if len(study.spaces) > 1:
-        cells.append(f"<td>{esc(point.trial.space)}</td>")
+        cells.append(f"<td>{esc(space_name(point.trial.space))}</td>")
     for axis in axes:
         value = point.values.get(axis)
         text = amount(axis, value)
@@ -152,6 +152,9 @@ def _flat(value: object, path: str) -> Iterable[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{i}")
     elif isinstance(value, list):
         yield path, ", ".join(str(v) for v in value) if value else "–"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import _look as look
-from dashboards._points import Point, points, primary
+from dashboards._points import Point, points, primary, space_name
 from nasx.axes import AXES
 from nasx.quantity import amount, count, digits
 from nasx.study import Study
@@ -58,7 +58,7 @@ def collect(record: Snapshot, study: Study) -> Info:
     room = max(1, MOST - len(study.objectives))
     axes = [_field_axis(name, [row.get(name) for row in rows]) for name in varied[:room]]
     if len(record.study.spaces) > 1:
-        axes.insert(0, _field_axis("space", [p.trial.space for p in found]))
+        axes.insert(0, _field_axis("space", [space_name(p.trial.space) for p in found]))
     axes += [_objective_axis(axis, found) for axis in study.objectives]
     return Info(found, axes, len(names) - len(varied), max(0, len(varied) - room))
 

@@ -17,6 +17,7 @@ from dashboards._points import (
     known_axes,
     points,
     primary,
+    space_name,
     staircase,
 )
 from nasx.axes import AXES
@@ -162,7 +163,8 @@ def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:
 
 def hover(point: Point, axes: Sequence[str]) -> str:
     """Return the label of a point: its name, where it stands, its objectives."""
-    lines = [f"<b>{point.trial.name}</b>  {look.text(point.trial.space)}, {ROLES[point.role]}"]
+    space = look.text(space_name(point.trial.space))
+    lines = [f"<b>{point.trial.name}</b>  {space}, {ROLES[point.role]}"]
     for axis in axes:
         if axis in point.values:
             sd, seeds = point.spread.get(axis, (0.0, 1))
@@ -206,7 +208,9 @@ def _legend(figure: go.Figure, info: Info) -> None:
     entries: list[tuple[str, dict[str, Any]]] = []
     if several:
         for space, (colour, symbol) in info.styles.items():
-            entries.append((look.text(space), {"color": colour, "symbol": symbol, "size": 9}))
+            entries.append(
+                (look.text(space_name(space)), {"color": colour, "symbol": symbol, "size": 9})
+            )
     grey = look.MUTED if several else next(iter(info.styles.values()))[0]
     hollow = {"color": "rgba(255,255,255,0)", "line": {"width": 1.3, "color": grey}, "size": 8}
     roles: dict[Role, dict[str, Any]] = {

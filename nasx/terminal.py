@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from nasx.quantity import amount, digits, duration, sparkline
+from nasx.axes import AXES
+from nasx.quantity import amount, count, duration, sparkline
 from nasx.trial import State
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
 
 @dataclass
 class Progress:
-    """A search at one moment. `front` pairs each member with its objectives, best score first."""
+    """A search at one moment. `front` pairs each member with its objectives, in any order."""
 
     trials: int  # the budget
     counts: dict[State, int] = field(default_factory=dict)
@@ -75,7 +76,7 @@ def status(progress: Progress) -> str:
         parts.append(f"ETA {duration(progress.remaining)}")
     if progress.hypervolume:
         bars = sparkline(progress.hypervolume)
-        parts.append(f"HV {digits(progress.hypervolume[-1])} {bars}")
+        parts.append(f"HV {count(progress.hypervolume[-1])} {bars}")
     return " | ".join(parts)
 
 
@@ -202,7 +203,7 @@ class LiveDisplay:
         table.add_column("front")
         for axis in axes:
             table.add_column(axis, justify="right")
-        for trial, values in spread(progress.front, ROWS):
+        for trial, values in spread(ranked(progress.front, axes), ROWS):
             table.add_row(trial.name, *(amount(axis, values.get(axis)) for axis in axes))
         return Group(head, table)
 
@@ -210,6 +211,15 @@ class LiveDisplay:
         from rich.text import Text
 
         self.console.print(Text(text), soft_wrap=True)
+
+
+def ranked(
+    front: list[tuple[Trial, dict[str, float]]], axes: list[str]
+) -> list[tuple[Trial, dict[str, float]]]:
+    """Return the members from the best to the worst in the first score among `axes`."""
+    score = next((axis for axis in axes if AXES[axis].kind == "score"), axes[0])
+    sign = -1.0 if AXES[score].direction == "maximize" else 1.0
+    return sorted(front, key=lambda member: sign * member[1].get(score, 0.0))
 
 
 def spread(
