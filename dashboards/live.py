@@ -19,7 +19,7 @@ from nasx.errors import NasxError
 from nasx.trial import Snapshot
 
 if TYPE_CHECKING:
-    from nasx.record import Run
+    from nasx.run import Run
 
 FRESH = 1.0  # seconds for which a reading of the record is served again
 LOOPBACK = "127.0.0.1"
@@ -152,11 +152,11 @@ def _part(name: str) -> str:
 def server(run: Path | Run, port: int = 0, read: Read | None = None) -> Server:
     """Return a server bound to a port of 127.0.0.1 (0 = any free one), not yet serving.
 
-    `read` returns the run's record (default: nasx.record.snapshot_of). Raises NasxError when
+    `read` returns the run's record (default: nasx.run.snapshot_of). Raises NasxError when
     there is no run or the port is taken.
     """
     if read is None:
-        from nasx.record import snapshot_of
+        from nasx.run import snapshot_of
 
         read = snapshot_of
     read(run)

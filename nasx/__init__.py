@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasx.cost.api import cost, measure
     from nasx.export import export
-    from nasx.record import Run
     from nasx.registry import spaces
     from nasx.report import report
     from nasx.results.front import front
     from nasx.results.rule import rule
+    from nasx.run import Run
     from nasx.search.search import search
     from nasx.studyfile import load
 
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "nasx.studyfile",
     "search": "nasx.search.search",
-    "Run": "nasx.record",
+    "Run": "nasx.run",
     "front": "nasx.results.front",
     "rule": "nasx.results.rule",
     "report": "nasx.report",

@@ -1,4 +1,4 @@
-"""Assets: trained networks that other trials start from (a dense net, a teacher, a pretrained body).
+"""Assets: trained networks that other trials start from (a dense net, a teacher, a body).
 
 An asset is trained when it is first asked for, once, whoever asks: others wait. It lies in
 FOLDER/KEY.safetensors, and KEY.json says what it is and what it cost.
@@ -7,6 +7,7 @@ FOLDER/KEY.safetensors, and KEY.json says what it is and what it cost.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import json
@@ -77,6 +78,7 @@ def obtain(
     One process trains, the others wait for it. `supplied` serves what the asset itself needs.
     """
     from nasx.checkpoint import replace_file
+    from nasx.outline import outline
     from nasx.training import Training
     from nasx.weights import pack
 
@@ -100,7 +102,7 @@ def obtain(
         )
         for _ in training.run(asset.samples):
             pass
-        network = training.recalibrated(training.trained())
+        network = training.recalibrated(copy.deepcopy(training.model))
         note = {
             "key": key,
             "space": asset.candidate.name,
@@ -108,7 +110,7 @@ def obtain(
             "seed": asset.seed,
             "samples": training.samples,
             "cpu_seconds": round(time.process_time() - start, 3),
-            "recipe": training.recipe.outline(),
+            "recipe": outline(training.recipe),
             "decisions": training.state.decisions,
             "scores": training.score("valid"),
         }

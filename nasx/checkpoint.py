@@ -19,11 +19,10 @@ import torch
 from torch import nn
 
 from nasx.errors import NasxError
+from nasx.outline import outline
 from nasx.weights import fill, pack, unpack, unreadable
 
 if TYPE_CHECKING:
-    from nasx.shape import TaskShape
-    from nasx.space import Space
     from nasx.training import Training
 
 WEIGHTS = "weights.safetensors"  # the network in training
@@ -39,6 +38,7 @@ def save(training: Training, folder: Path) -> None:
         "key": training.key,
         "space": training.candidate.name,
         "candidate": training.candidate.values(),
+        "recipe": outline(training.recipe),
         "input": list(training.input),
         "seed": training.seed,
         "full": training.full,
@@ -87,9 +87,9 @@ def load(training: Training, folder: Path) -> None:
             )
     try:
         rest = torch.load(place / REST, map_location="cpu", weights_only=True)
-        _restore(training, place, saved, rest)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise unreadable(place, error) from error
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise unreadable(place / REST, error) from error
+    _restore(training, place, saved, rest)
 
 
 def _restore(training: Training, place: Path, saved: dict[str, Any], rest: dict[str, Any]) -> None:
@@ -115,37 +115,16 @@ def _restore(training: Training, place: Path, saved: dict[str, Any], rest: dict[
     training.steps = []
     if training.begun:
         training.bind_steps()
-    for step, state in zip(training.steps, rest["optimizers"], strict=True):
-        step.optimizer.load_state_dict(state)
+    try:
+        for step, state in zip(training.steps, rest["optimizers"], strict=True):
+            step.optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise NasxError(
+            f"{place}: the recipe has other steps than when this was saved ({error}); "
+            "delete it to begin anew"
+        ) from error
     at.generator.set_state(rest["generator"])
     training.random.state = rest["random"]
-
-
-def load_trained(candidate: Space, shape: TaskShape, folder: Path) -> nn.Module:
-    """Return the trained network of a checkpoint as training left it: not decided.
-
-    Its BatchNorm statistics are those of training; `load_deployed` has the ones scores come from.
-    """
-    place = find(folder)
-    saved = read_state(place)
-    key = candidate.key(shape)
-    if saved.get("key") != key:
-        raise NasxError(
-            f"{folder}: this checkpoint has key {saved.get('key')}, the candidate {key}"
-        )
-    model = candidate.rebuild(shape, saved["decisions"])
-    fill(model, unpack(place / WEIGHTS)[0], str(place / WEIGHTS))
-    return model
-
-
-def load_deployed(candidate: Space, shape: TaskShape, folder: Path) -> nn.Module:
-    """Return the network of a finished training that was scored: decided, in eval mode."""
-    model = candidate.decide(load_trained(candidate, shape, folder))
-    path = find(folder) / DEPLOYED
-    if not path.is_file():
-        raise NasxError(f"{folder}: this training is not finished; continue its search")
-    fill(model, unpack(path)[0], str(path))
-    return model.eval()
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def search(
         dashboard=dashboard, display=display_for(sys.stderr),
     )  # fmt: skip
     if as_json:
-        from nasx.record import status as counts
+        from nasx.run import status as counts
 
         emit(counts(run))
         return
@@ -95,7 +95,7 @@ def plan(study: str, sets: tuple[str, ...], as_json: bool) -> None:
 def status(run: Path, storage: str | None, as_json: bool) -> None:
     """Count the trials of a run by state, and refused candidates by constraint."""
     import nasx
-    from nasx.record import status as counts
+    from nasx.run import status as counts
 
     found = counts(nasx.Run(run, storage))
     if as_json:

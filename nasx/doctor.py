@@ -65,7 +65,7 @@ def examine_machine() -> list[Finding]:
 
 def examine_run(path: Path) -> list[Finding]:
     """Return the state of a run folder; a folder without a run raises NasxError."""
-    from nasx.record import Run, status
+    from nasx.run import Run, status
     from nasx.trial import State
 
     run = Run(path)

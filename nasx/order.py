@@ -35,10 +35,8 @@ class Order:
         if self._batches is None:  # put back
             self._batches = self._epoch()
             deque(islice(self._batches, self.index), maxlen=0)
-        batch = next(self._batches, None)
-        if batch is None:
-            batch = next(self._turn(), None)
-        if batch is None:
+        batch = next(self._batches, None) or next(self._turn(), None)
+        if batch is None or len(batch.inputs) == 0:
             raise NasxError(
                 f"task '{self.task.name}' has no batch of {size} in '{view}'; give it more samples"
             )

@@ -11,14 +11,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nasx.shape import Shape
 from nasx.tasks.base import Batch, Task
 
-SAMPLES = 2048  # that statistics are taken from, at most
+# That statistics are taken from, at most. 2048 gave the same scores (mean difference 0.2 points of
+# top-1 over 48 networks) at twice the cost, 128 was 0.5 points off.
+SAMPLES = 1024
 
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, task: Task, shape: Shape, batch: int, seed: int) -> None:
     """Set running statistics to their mean over training samples; leave `model` in eval mode.
 
-    At most 2048 samples, drawn by `seed` and not augmented, in batches of `batch` as in training.
+    At most 1024 samples, drawn by `seed` and not augmented, in batches of `batch` as in training.
     All other layers are in eval mode meanwhile. A layer that no batch reaches (a branch never
     taken) keeps its statistics.
     """

@@ -8,40 +8,19 @@ written once) and `progress` (rung scores, attempts, reason; rewritten at each e
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasx.errors import NasxError
-from nasx.files import append_json, read_json, read_json_lines
-from nasx.storage import StudyStore, open_store
+from nasx.files import append_json, read_json_lines
+from nasx.rows import Progress, trial_of, with_progress
+from nasx.storage import StudyStore
 from nasx.study import Study
-from nasx.trial import Final, Rejection, RungScore, Snapshot, State, Trial
+from nasx.trial import Rejection, RungScore, State, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
-
-
-@dataclass
-class Progress:
-    """What changes while a trial runs; kept as one attribute of its row."""
-
-    rungs: list[RungScore] = field(default_factory=list)
-    phase: str = "running"  # running | paused (waits at a rung) | interrupted | done
-    attempts: int = 0
-    reason: str | None = None
-    seconds: float = 0.0
-    diagnosis: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Progress:
-        """Return the progress that `asdict` wrote."""
-        if not data:
-            return cls()
-        return cls(**{**data, "rungs": [RungScore(**r) for r in data["rungs"]]})
 
 
 class Record:
@@ -186,7 +165,7 @@ class Record:
 
     def _refresh(self, number: int, state: State | None) -> Trial:
         progress = self._progress[number]
-        new = _with_progress(self._trials[number], progress, state)
+        new = with_progress(self._trials[number], progress, state)
         self._trials[number] = new
         return new
 
@@ -194,123 +173,3 @@ class Record:
 def _excess(operator: str, limit: float, value: float) -> float:
     """Return how far a value is past its limit (<= 0 is feasible)."""
     return value - limit if operator == "<=" else limit - value
-
-
-def _with_progress(trial: Trial, progress: Progress, state: State | None) -> Trial:
-    if state is None:
-        state = {"paused": State.STOPPED, "interrupted": State.INTERRUPTED}.get(
-            progress.phase, State.RUNNING
-        )
-    return Trial(
-        **{
-            **vars(trial),
-            "state": state,
-            "rungs": tuple(progress.rungs),
-            "reason": progress.reason,
-            "seconds": progress.seconds,
-            "diagnosis": progress.diagnosis,
-        }
-    )
-
-
-def trial_of(row: FrozenTrial) -> Trial:
-    """Return the trial that a database row holds."""
-    fixed: dict[str, Any] = row.user_attrs.get("nasx", {})
-    bare = Trial(
-        number=row.number,
-        space=fixed.get("space", ""),
-        candidate=fixed.get("candidate", {}),
-        key=fixed.get("key", ""),
-        state=State.RUNNING,
-        seed=fixed.get("seed", 0),
-        card=fixed.get("card", {}),
-        origin=fixed.get("origin", ""),
-        replicate_of=fixed.get("replicate_of"),
-    )
-    finished = {"COMPLETE": State.COMPLETE, "PRUNED": State.STOPPED, "FAIL": State.FAILED}
-    progress = Progress.from_json(row.user_attrs.get("progress"))
-    return _with_progress(bare, progress, finished.get(row.state.name))
-
-
-class Run:
-    """A run folder, for reading: works on running, finished and copied runs."""
-
-    def __init__(self, path: str | Path, storage: str | None = None) -> None:
-        self.path, self.storage = Path(path), storage
-        if not (self.path / "resolved.yaml").is_file():
-            raise NasxError(
-                f"{self.path}: no run here (there is no resolved.yaml); see `nasx search`"
-            )
-
-    @property
-    def study(self) -> Study:
-        """Return the study as it was run."""
-        import yaml
-
-        return Study.model_validate(yaml.safe_load((self.path / "resolved.yaml").read_text()))
-
-    def folder(self, number: int) -> Path:
-        """Return the folder of one trial, trials/t0007."""
-        return self.path / "trials" / f"t{number:04d}"
-
-    def snapshot(self) -> Snapshot:
-        """Read the run as plain values."""
-        study = self.study
-        provenance = read_json(self.path / "provenance.json") or {}
-        with self._store(study, provenance.get("identity", "")) as store:
-            rows = store.rows()
-            duplicates = int(store.attribute("duplicates", 0))
-        trials = tuple(trial_of(row) for row in rows if "nasx" in row.user_attrs)
-        finals = {}
-        for trial in trials:
-            kept = read_json(self.folder(trial.number) / "final.json")
-            if kept:
-                finals[trial.number] = Final(**kept)
-        rejected = read_json_lines(self.path / "rejected.jsonl")
-        return Snapshot(
-            name=study.name,
-            path=self.path,
-            study=study,
-            trials=trials,
-            rejections=tuple(Rejection(**r) for r in rejected),
-            finals=finals,
-            provenance=provenance,
-            duplicates=duplicates,
-        )
-
-    @contextlib.contextmanager
-    def _store(self, study: Study, identity: str) -> Iterator[StudyStore]:
-        if self.storage is None and not (self.path / "record.sqlite3").is_file():
-            raise NasxError(
-                f"{self.path}: the record is not here (no record.sqlite3); "
-                "give --storage if it is on a database server"
-            )
-        store = open_store(self.path, study, identity, self.storage, create=False)
-        try:
-            yield store
-        finally:
-            store.close()
-
-
-def snapshot_of(run: Run | Snapshot | str | Path) -> Snapshot:
-    """Return the plain values of a run given in any form."""
-    if isinstance(run, Snapshot):
-        return run
-    return (run if isinstance(run, Run) else Run(run)).snapshot()
-
-
-def status(run: Run | Snapshot | str | Path) -> dict[str, Any]:
-    """Return counts by state and by refused constraint, free of clock values."""
-    snapshot = snapshot_of(run)
-    states = {s.value: 0 for s in State if s is not State.INFEASIBLE}
-    for trial in snapshot.trials:
-        states[trial.state.value] += 1
-    rejected: dict[str, int] = {}
-    for rejection in snapshot.rejections:
-        rejected[rejection.constraint] = rejected.get(rejection.constraint, 0) + 1
-    return {
-        "study": snapshot.name,
-        "identity": snapshot.provenance.get("identity", ""),
-        "states": states,
-        "rejected": rejected,
-    }

@@ -17,7 +17,7 @@ from nasx.trial import Snapshot
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from nasx.record import Run
+    from nasx.run import Run
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -31,7 +31,7 @@ def report(run: Run | Snapshot | Path | str, out: Path | str | None = None) -> P
     `out` defaults to report.html in the run folder. Raises NasxError when there is no run, OSError
     when the file cannot be written.
     """
-    from nasx.record import snapshot_of
+    from nasx.run import snapshot_of
 
     record = snapshot_of(run)
     path = Path(out) if out is not None else record.path / "report.html"

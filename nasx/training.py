@@ -22,18 +22,18 @@ from torch import nn
 
 from nasx import checkpoint
 from nasx.boundstep import BoundStep, NotFinite
-from nasx.checkpoint import load_deployed, load_trained
 from nasx.curve import Curve
 from nasx.errors import NasxError
 from nasx.order import Order
 from nasx.randomness import OwnRandomness, derive, seeded
+from nasx.readback import deployed_network, load_deployed, load_trained
 from nasx.recalibrate import OnDevice, moved, recalibrate
 from nasx.recipe import Cycle, Hook, Phase, State
 from nasx.space import Space
 from nasx.tasks.base import Batch, Split, Task
 from nasx.weights import misfit
 
-__all__ = ["NotFinite", "Training", "load_deployed", "load_trained"]
+__all__ = ["NotFinite", "Training", "deployed_network", "load_deployed", "load_trained"]
 
 
 class Training:
@@ -132,15 +132,13 @@ class Training:
         """Run a hook, take over the network it returns, and hold it to `rebuild`."""
         if hook is None:
             return
-        state, before = self.state, (self.state.model, checkpoint.plain(self.state.decisions))
+        state = self.state
         state.batch = self._nothing
         state.progress, state.phase_progress = self.samples / self.full, phase_progress
         returned = hook(state)
         state.model = self.placed(state.model if returned is None else returned)
         self._deployed = None
         state.decisions = checkpoint.plain(state.decisions)  # as a resumed training would read them
-        if (state.model, state.decisions) == before:
-            return
         with seeded(0, self.device):
             rebuilt = self.candidate.rebuild(self.task.shape, state.decisions).state_dict()
         faults = misfit(state.model.state_dict(), rebuilt)
@@ -188,7 +186,7 @@ class Training:
         recalibrate(
             model, self.task, self.input, self.recipe.batch, derive(self.seed, "statistics")
         )
-        for name, value in model.state_dict().items():
+        for name, value in model.named_parameters():
             if not torch.isfinite(value).all():
                 raise NotFinite(f"{self.candidate.name} {self.key}: '{name}' is not finite")
         return model

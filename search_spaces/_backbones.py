@@ -26,6 +26,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
 }
 
+POOLS: dict[str, Callable[[int], nn.Module]] = {
+    "avg": nn.AdaptiveAvgPool2d,
+    "max": nn.AdaptiveMaxPool2d,
+}
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -47,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole classifier: stem, stages, 1x1 head, global average pooling, linear layer."""
+    """A whole classifier: stem, stages, 1x1 head, global pooling, linear layer."""
 
     inputs: int
     stem: int
@@ -57,6 +62,7 @@ class Plan:
     stem_stride: int = 2
     activation: str = "silu"
     dropout: float = 0.0
+    pool: str = "avg"  # how the last map becomes one vector: "avg" or "max"
 
     @property
     def stride(self) -> int:
@@ -204,8 +210,8 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
     """Return the untrained network of a plan: (N, inputs, S, S) to (N, classes) logits.
 
     Its children are `stem`, `stages`, `head` and `classifier`. Convolutions start from
-    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(classes)), as EfficientNet does;
-    an operator's own layers keep the start that the operator gave them.
+    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(its larger side)), which is
+    EfficientNet's start for 1,000 classes; an operator's own layers keep their own start.
     """
     activation = ACTIVATIONS[plan.activation]
     channels = last_channels(plan)
@@ -218,7 +224,7 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
         operator(channels, plan.head, 1, 1, "head"), nn.BatchNorm2d(plan.head), activation()
     )
     classifier = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
+        POOLS[plan.pool](1),
         nn.Flatten(),
         nn.Dropout(plan.dropout),
         nn.Linear(plan.head, plan.classes),
@@ -241,6 +247,6 @@ def _start(layer: nn.Module) -> None:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     elif type(layer) is nn.Linear:
-        bound = 1.0 / math.sqrt(layer.out_features)
+        bound = 1.0 / math.sqrt(max(layer.in_features, layer.out_features))
         nn.init.uniform_(layer.weight, -bound, bound)
         nn.init.zeros_(layer.bias)

@@ -112,7 +112,7 @@ def test_figures_load_without_torch_ray_or_optuna():
 
 @pytest.mark.parametrize(
     "file",
-    sources("nasx", "search_spaces", "dashboards", "tests", "benchmarks"),
+    sources("nasx", "search_spaces", "dashboards", "benchmarks"),
     ids=name_of,
 )
 def test_a_file_is_read_in_one_sitting(file):

@@ -132,7 +132,7 @@ def test_exit_codes(capsys, monkeypatch, hill, error, code):
     def fail(*_args):
         raise error
 
-    monkeypatch.setattr("nasx.record.status", fail)
+    monkeypatch.setattr("nasx.run.status", fail)
     assert call(capsys, "status", hill[1])[0] == code
 
 
@@ -140,7 +140,7 @@ def test_the_unexpected_is_one_line_and_its_trace_is_kept(capsys, monkeypatch, t
     def fail(*_args):
         raise KeyError("a\nb")
 
-    monkeypatch.setattr("nasx.record.status", fail)
+    monkeypatch.setattr("nasx.run.status", fail)
     code, _, err = call(capsys, "status", hill[1])
     assert code == 1
     assert err.count("\n") == 1
@@ -159,7 +159,7 @@ def test_a_full_disk_is_told_without_a_traceback(capsys, monkeypatch, hill):
     def full(*_args):
         raise OSError(28, "No space left on device", "record.sqlite3")
 
-    monkeypatch.setattr("nasx.record.status", full)
+    monkeypatch.setattr("nasx.run.status", full)
     code, _, err = call(capsys, "status", hill[1])
     assert code == 1
     assert "the disk is full (record.sqlite3)" in err

@@ -15,7 +15,7 @@ import pytest
 
 from nasx.errors import NasxError, NothingFeasible, NoTrialCompleted
 from nasx.files import locked
-from nasx.record import Run, status
+from nasx.run import Run, status
 from nasx.search.search import search
 from nasx.study import Study
 from nasx.trial import Snapshot, State

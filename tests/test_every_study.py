@@ -6,7 +6,7 @@ import nasx
 from nasx import registry
 from nasx.errors import NasxError
 from nasx.plan import plan
-from nasx.record import status
+from nasx.run import status
 from nasx.study import Study
 
 

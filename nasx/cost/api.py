@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nasx.cost.card import CostCard
     from nasx.cost.latency import Latency
-    from nasx.record import Run
+    from nasx.run import Run
     from nasx.shape import Shape
     from nasx.tasks.base import Task
 
@@ -79,7 +79,7 @@ def measure(
     {"network", median_ms, min_ms, ...}; raw samples are appended to `raw` as JSON lines.
     """
     from nasx.cost.latency import time_models, time_networks
-    from nasx.record import Run
+    from nasx.run import Run
 
     path = target.path if isinstance(target, Run) else Path(target)
     asked = {"runtime": runtime, "batch": batch, "threads": threads, "via": via}

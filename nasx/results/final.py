@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 from nasx.files import read_json, write_json
-from nasx.record import Run
 from nasx.results.front import front, near_front
+from nasx.run import Run
 from nasx.trial import Final, Snapshot
 
 if TYPE_CHECKING:
@@ -47,10 +46,11 @@ def write_results(run: Run, note: Note) -> None:
     if any(space(reference).axes for reference in snapshot.study.spaces):
         try:
             found = rule(snapshot)
+            write_json(run.path / "rule.json", found.to_json())
+            if found.refused:
+                note(f"no scaling rule: {found.refused}")
         except NasxError as error:
             note(f"no scaling rule: {error}")
-        else:
-            write_json(run.path / "rule.json", found.to_json())
     report(snapshot)
 
 
@@ -59,7 +59,7 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     from nasx.cost.latency import time_networks
     from nasx.search.trained import wants_latency
 
-    members = [e["trial"] for e in front(snapshot)]
+    members = [e["trial"] for e in front(snapshot, latency="provisional")]
     near = [f"t{n:04d}" for n in near_front(snapshot, snapshot.study.final.neighbours)]
     roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
     numbers = {int(name[1:]): role for name, role in roles.items()}
@@ -102,17 +102,13 @@ def _test(run: Run, trained: Trained, note: Note) -> None:
 def _network(
     run: Run, trained: Trained, snapshot: Snapshot, number: int
 ) -> tuple[nn.Module, Shape]:
+    from nasx.readback import deployed_network
     from nasx.registry import space
-    from nasx.training import deployed_network
 
     trial = snapshot.trial(number)
     candidate = space(trial.space).from_json(trial.candidate)
-    model = deployed_network(candidate, trained.task, _checkpoint(run, number))
+    model = deployed_network(candidate, trained.task, run.folder(number) / "checkpoint")
     return model, candidate.input_shape(trained.shape)
-
-
-def _checkpoint(run: Run, number: int) -> Path:
-    return run.folder(number) / "checkpoint"
 
 
 def _final(run: Run, number: int) -> Final | None:

@@ -30,7 +30,7 @@ from nasx.results.observed import (
 from nasx.trial import Snapshot
 
 if TYPE_CHECKING:
-    from nasx.record import Run
+    from nasx.run import Run
 
 __all__ = [
     "crowding",

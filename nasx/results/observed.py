@@ -17,7 +17,7 @@ from nasx.study import Study
 from nasx.trial import Snapshot, State, Trial
 
 if TYPE_CHECKING:
-    from nasx.record import Run
+    from nasx.run import Run
 
 LATENCY = "latency_ms"
 Timing = Literal["measured", "provisional"]
@@ -46,9 +46,9 @@ def snapshot_of(run: Run | Snapshot | Path | str) -> Snapshot:
     """Return a run as plain values, whatever way it is named."""
     if isinstance(run, Snapshot):
         return run
-    from nasx import record
+    from nasx import run as runs
 
-    return record.snapshot_of(run)
+    return runs.snapshot_of(run)
 
 
 def uses_latency(study: Study) -> bool:

@@ -24,7 +24,7 @@ from nasx.space import Space
 from nasx.trial import Snapshot
 
 if TYPE_CHECKING:
-    from nasx.record import Run
+    from nasx.run import Run
     from nasx.tasks.base import Task
 
 LEAST_POINTS = 6  # fewer are refused

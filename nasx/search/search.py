@@ -12,12 +12,14 @@ import yaml
 
 from nasx.errors import Interrupted, NasxError
 from nasx.files import demand_space, locked, read_json, write_json, write_text
-from nasx.record import Record, Run
+from nasx.record import Record
+from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
 from nasx.search.proposals import Proposer
 from nasx.search.showing import Showing
+from nasx.search.trained import Trained
 from nasx.storage import open_store
 from nasx.study import Study, changes
 
@@ -53,7 +55,7 @@ def search(
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
         run = Run(folder, storage)
-        if evaluate is None:
+        if isinstance(evaluator, Trained):
             from nasx.results.final import finish
 
             finish(run, evaluator, showing.note)
@@ -62,8 +64,6 @@ def search(
 
 
 def _training(study: Study, folder: Path) -> Evaluator:
-    from nasx.search.trained import Trained
-
     return Trained(study, folder.resolve(), Path.cwd())
 
 

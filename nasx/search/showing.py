@@ -21,7 +21,6 @@ class Showing:
         self.display: Display | None = None
         self.engine: Engine | None = None
         self.started = time.monotonic()
-        self._history: list[float] = []
 
     def begin(self, display: Display | None) -> None:
         """Open the display."""
@@ -43,7 +42,7 @@ class Showing:
         """Show one event."""
         if self.display is None:
             return
-        from nasx.results.front import front, hypervolume_of
+        from nasx.results.front import front, hypervolume_history
         from nasx.terminal import Progress
 
         record = self.record
@@ -51,8 +50,6 @@ class Showing:
         snapshot = Snapshot(record.study.name, record.path, record.study, trials)
         entries = front(snapshot)
         by_number = {t.name: t for t in trials}
-        if trial.state is State.COMPLETE:
-            self._history.append(hypervolume_of(snapshot))
         seconds = time.monotonic() - self.started
         self.display.trial(
             trial,
@@ -61,7 +58,7 @@ class Showing:
                 counts={s: sum(t.state is s for t in trials) for s in State},
                 rejected=len(record.rejections),
                 front=[(by_number[e["trial"]], e["objectives"]) for e in entries],
-                hypervolume=list(self._history),
+                hypervolume=[volume for _, volume in hypervolume_history(snapshot)],
                 seconds=seconds,
                 remaining=self._remaining(seconds, trials),
             ),

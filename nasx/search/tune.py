@@ -86,7 +86,11 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
         _init(address, options)
     # On a worker's death Ray prints a paragraph on stdout, which would break --json.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    nodes = [
+        n["Resources"]
+        for n in ray.nodes()  # type: ignore[no-untyped-call]
+        if n["Alive"]
+    ]
     slots = 0
     for node in nodes:
         fits = node.get("CPU", 0) / cpu

@@ -1,0 +1,162 @@
+"""Write a network as one plain Python file, generated from its exported graph.
+
+    text = model_source(torch.export.export(network, (x,)), "t0007 of study tinynet")
+
+The file imports torch and safetensors only. Its forward pass spells the graph's operations one by
+one; what has no nicer spelling stands as torch.ops.aten.NAME.OVERLOAD(...). Local names are used
+again as soon as their value is no longer needed, so that no tensor lives longer than it must.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nasx.errors import NasxError
+from nasx.modelforward import Forward, literal, structure
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+    from torch.export import ExportedProgram
+
+HEAD = '''"""{title}
+
+Generated from the exported graph; needs torch and safetensors, and {weights} beside it.
+
+    from model import Model
+    model = Model().eval()
+    output = model(torch.zeros({shape}))
+
+`python model.py` prints the number of parameters and the shape of the output.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+WEIGHTS = Path(__file__).resolve().parent / "{weights}"
+INPUT = {shape}  # one sample; the first dimension is the batch
+
+
+'''
+
+TAIL = '''
+
+def shapes(output):
+    """Return the shapes of all tensors in an output."""
+    if isinstance(output, torch.Tensor):
+        return tuple(output.shape)
+    if isinstance(output, dict):
+        return {key: shapes(value) for key, value in output.items()}
+    return [shapes(value) for value in output]
+
+
+if __name__ == "__main__":
+    model = Model().eval()
+    with torch.inference_mode():
+        output = model(torch.zeros(INPUT))
+    print(f"{sum(p.numel() for p in model.parameters())} parameters")
+    print(f"input {INPUT}, output {shapes(output)}")
+'''
+
+
+def stored_tensors(program: ExportedProgram) -> dict[str, Tensor]:
+    """Return every tensor of the program by name, each with memory of its own, on the CPU.
+
+    These are the network's parameters and buffers under the names of its state_dict, and the
+    constants that its forward pass makes (`lifted_tensor_0`, ...).
+    """
+    import torch
+
+    found = {**program.state_dict, **program.constants}
+    for name, value in found.items():
+        if not isinstance(value, torch.Tensor):
+            raise NasxError(
+                f"the network holds '{name}', a {type(value).__name__}, which no weights file can "
+                "keep: hold it as a tensor or a Python number"
+            )
+    return {name: found[name].detach().cpu().contiguous().clone() for name in sorted(found)}
+
+
+def model_source(
+    program: ExportedProgram,
+    title: str,
+    weights: str = "weights.safetensors",
+    references: Mapping[str, str] | None = None,
+) -> str:
+    """Return the source text of a module `Model` that computes what `program` computes.
+
+    `references` maps an operator of our own, e.g. "nasx::adder2d", to the Python source of a
+    function of that name (`adder2d`) in plain torch, which is written into the file. Raises
+    NasxError where the graph holds an operator that has neither.
+    """
+    attributes, lines = _attributes(program)
+    example = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
+    shape = (1, *(int(side) for side in example.meta["val"].shape[1:]))
+    forward = Forward(program.graph_module, attributes, set(references or ()))
+    body = forward.method("forward", lambda result: structure(program.call_spec.out_spec, result))
+    text = [HEAD.format(title=_inert(title), weights=weights, shape=literal(shape))]
+    text += [references[name].strip() + "\n\n\n" for name in sorted(forward.used)]  # type: ignore[index]
+    text.append('class Model(nn.Module):\n    """The network, with its trained weights."""\n\n')
+    text.append("    def __init__(self, weights=WEIGHTS):\n        super().__init__()\n")
+    text.append("        tensors = load_file(weights)\n")
+    text += [f"        {line}\n" for line in lines]
+    text += [f"\n{method}" for method in [body, *forward.inner]]
+    return "".join(text) + TAIL
+
+
+def _attributes(program: ExportedProgram) -> tuple[dict[fx.Node, str], list[str]]:
+    """Return how the graph's own tensors are spelled in forward, and the lines that load them."""
+    from torch.export.graph_signature import InputKind
+
+    nodes = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    stored = {**program.state_dict, **program.constants}
+    spelled: dict[fx.Node, str] = {}
+    lines: list[str] = []
+    taken: set[str] = set()
+    shared: dict[int, str] = {}  # one parameter under two names (tied weights) stays one
+    for spec in program.graph_signature.input_specs:
+        name, node = spec.target, nodes.get(getattr(spec.arg, "name", ""))
+        if spec.kind is InputKind.USER_INPUT or node is None or name is None:
+            continue
+        parameter = spec.kind is InputKind.PARAMETER
+        if not node.users and not parameter:
+            spelled[node] = "None"  # e.g. a BatchNorm's count of batches
+            continue
+        attribute = _attribute(name, taken)
+        value = stored[name]
+        source = f"tensors[{name!r}]"
+        note = f"  # {tuple(value.shape)}"
+        spelled[node] = f"self.{attribute}"
+        if parameter and id(value) in shared:
+            lines.append(f"self.{attribute} = self.{shared[id(value)]}")
+        elif parameter:
+            shared[id(value)] = attribute
+            frozen = "" if value.requires_grad else ", requires_grad=False"
+            lines.append(f"self.{attribute} = nn.Parameter({source}{frozen}){note}")
+        else:
+            lines.append(f"self.register_buffer({attribute!r}, {source}){note}")
+    return spelled, lines
+
+
+def _attribute(name: str, taken: set[str]) -> str:
+    """Return a free Python name for a tensor's dotted name (blocks.0.weight -> blocks_0_weight)."""
+    from torch import nn
+
+    attribute = re.sub(r"[^0-9A-Za-z_]", "_", name).lstrip("_") or "tensor"
+    if attribute[0].isdigit():
+        attribute = f"layer_{attribute}"
+    while attribute in taken or keyword.iskeyword(attribute) or hasattr(nn.Module(), attribute):
+        attribute += "_"
+    taken.add(attribute)
+    return attribute
+
+
+def _inert(text: str) -> str:
+    """Return text that cannot end a docstring or start an escape."""
+    return " ".join(text.split()).replace("\\", "/").replace('"', "'")

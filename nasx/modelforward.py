@@ -1,0 +1,261 @@
+"""Spell an exported graph as the statements of a forward method."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from nasx.errors import NasxError
+from nasx.modelgraph import (
+    by_name,
+    is_size,
+    last_uses,
+    module_of,
+    names,
+    node_type,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from torch import fx
+
+INFIX = {
+    "aten.add.Tensor": "+", "aten.sub.Tensor": "-", "aten.mul.Tensor": "*",
+    "aten.div.Tensor": "/", "aten.matmul.default": "@",
+}  # fmt: skip
+SIZES = {  # arithmetic on sizes
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
+    operator.truediv: "/", operator.mod: "%", operator.eq: "==", operator.ne: "!=",
+    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
+}  # fmt: skip
+# Operators whose arguments carry the same names in torch.nn.functional and in torch.
+FUNCTIONAL = {
+    "conv1d.default", "conv2d.default", "conv3d.default", "linear.default", "relu.default",
+    "silu.default", "gelu.default", "hardswish.default", "hardsigmoid.default",
+    "leaky_relu.default", "elu.default", "softplus.default", "adaptive_avg_pool2d.default",
+    "avg_pool2d.default", "max_pool2d.default", "pad.default", "layer_norm.default",
+    "scaled_dot_product_attention.default", "pixel_shuffle.default",
+}  # fmt: skip
+TORCH = {
+    "sigmoid.default", "tanh.default", "cat.default", "stack.default", "flatten.using_ints",
+    "softmax.int", "permute.default", "transpose.int", "reshape.default", "mean.dim",
+    "sum.dim_IntList",
+    "amax.default", "exp.default", "sqrt.default", "abs.default", "sign.default", "round.default",
+    "clamp.default", "where.self", "roll.default", "chunk.default", "unbind.int", "select.int",
+    "squeeze.dim", "unsqueeze.default",
+}  # fmt: skip
+METHODS = {"view.default", "expand.default"}
+NOTHING = ("aten.detach.default", "aten.detach_.default", "aten.alias.default")
+DROPOUT = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
+CHECKS = re.compile(r"aten\.(_assert_|sym_constrain_range)")
+UNSEEN = ("cudnn_enabled", "cudnn_enable")  # arguments that torch.nn.functional does not have
+
+
+def literal(value: Any) -> str:
+    """Return a graph constant as Python source; lists become tuples."""
+    import torch
+
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if isinstance(value, list | tuple):
+        inner = ", ".join(literal(v) for v in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, torch.device):
+        return "device"
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return repr(value)
+    if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+        return str(value)
+    raise NasxError(f"the exported graph holds a {type(value).__name__}, which has no source form")
+
+
+def structure(spec: Any, names: list[str]) -> str:
+    """Return source that puts the flat outputs `names` into the tuples and dicts of `spec`."""
+    from torch.utils._pytree import tree_unflatten
+
+    class Name(str):
+        def __repr__(self) -> str:
+            return str(self)
+
+    def text(value: Any) -> str:
+        if isinstance(value, Name):
+            return value
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k!r}: {text(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(text(v) for v in value) + "]"
+        if isinstance(value, tuple):
+            return "(" + "".join(f"{text(v)}, " for v in value).rstrip() + ")"
+        return literal(value)
+
+    return text(tree_unflatten([Name(n) for n in names], spec))
+
+
+class Forward:
+    """Turns one graph, and the graphs inside it, into methods.
+
+    `fixed` spells the nodes that are attributes of the module; `references` names the operators
+    of our own that have a function in the file, `used` those of them that the graph calls, and
+    `inner` collects the methods of graphs inside it (the branches of torch.cond).
+    """
+
+    def __init__(
+        self, graph: fx.GraphModule, fixed: dict[fx.Node, str], references: set[str]
+    ) -> None:
+        self.graph, self.references = graph, references
+        self.names: dict[fx.Node, str] = dict(fixed)
+        self.inner: list[str] = []
+        self.used: set[str] = set()
+        self._held: dict[str, int] = {}  # how many nodes still need a local name's value
+        self._lines: list[str] = []
+
+    def method(self, name: str, answer: Callable[[list[str]], str]) -> str:
+        """Return the source of one method; `answer` spells what it returns."""
+        nodes = list(self.graph.graph.nodes)
+        last = last_uses(nodes)
+        inputs = [
+            self._take(node, ())
+            for node in nodes
+            if node.op == "placeholder" and node not in self.names
+        ]
+        group = ""
+        for node in nodes:
+            if node.op == "output":
+                flat = [self._text(v) for v in node.args[0]]
+                self._lines.append(f"return {answer(flat)}")
+            elif node.op == "call_function":
+                here = module_of(node)
+                if here and here != group:
+                    self._lines.append(f"# {here}")
+                group = here or group
+                self._statement(node, last)
+            elif node.op == "get_attr":
+                self._branch(node)
+        if any(re.search(r"\bdevice\b", line) for line in self._lines if line[0] != "#"):
+            self._lines.insert(0, f"device = {inputs[0]}.device")
+        head = f"    def {name}({', '.join(['self', *inputs])}):\n"
+        return head + "".join(f"        {line}\n" for line in self._lines)
+
+    # -- one statement ----------------------------------------------------------------------
+
+    def _statement(self, node: fx.Node, last: dict[fx.Node, list[fx.Node]]) -> None:
+        target = str(node.target)
+        ends = last.get(node, [])
+        if CHECKS.match(target):
+            return self._release(ends)
+        same = target in NOTHING or (target in DROPOUT and node.args[2] is False)
+        if same and isinstance(source := node.args[0], node_type()):
+            name = self.names[source]
+            self.names[node] = name
+            if name in self._held:
+                self._held[name] += 1
+            return self._release(ends)
+        pieces = self._call(node)
+        self._release(ends)
+        if not node.users and target.partition(".")[2].partition(".")[0].endswith("_"):
+            self._lines.extend(wrapped("", *pieces))  # in place, for its effect alone
+            return None
+        name = self._take(node, [self.names[n] for n in ends])
+        self._lines.extend(wrapped(f"{name} = ", *pieces))
+        if not node.users:
+            self._release([node])
+        return None
+
+    def _call(self, node: fx.Node) -> tuple[str, list[str]]:
+        """Return the called name and its arguments; arguments of an expression are none."""
+        target, args = node.target, node.args
+        text = self._text
+        name = str(target)
+        if target is operator.getitem:
+            return f"{text(args[0])}[{text(args[1])}]", []
+        if name == "aten.sym_size.int":
+            return f"{text(args[0])}.shape[{args[1]}]", []
+        if name in INFIX and not node.kwargs:
+            return f"{text(args[0])} {INFIX[name]} {text(args[1])}", []
+        if target in SIZES:
+            return f"{text(args[0])} {SIZES[target]} {text(args[1])}", []
+        if name == "cond":
+            yes, no = f"{text(args[1])}", f"{text(args[2])}"
+            operands = ", ".join(text(v) for v in args[3])  # type: ignore[union-attr]
+            return f"{yes}({operands}) if {text(args[0])} else {no}({operands})", []
+        if not hasattr(target, "_schema"):
+            raise NasxError(f"model.py cannot spell '{name}': the network must do without it")
+        return self._operator(node, name)
+
+    def _operator(self, node: fx.Node, name: str) -> tuple[str, list[str]]:
+        space, _, short = name.partition(".")
+        named = by_name(node)
+        if name == "aten.batch_norm.default" and named["training"] is False:
+            order = ("input", "running_mean", "running_var", "weight", "bias")
+            return "F.batch_norm", [
+                *(self._text(named[k]) for k in order), f"eps={literal(named['eps'])}"
+            ]  # fmt: skip
+        if space == "aten" and short in FUNCTIONAL:
+            return f"F.{short.partition('.')[0]}", self._arguments(node, skip=UNSEEN)
+        if space == "aten" and short in TORCH:
+            return f"torch.{short.partition('.')[0]}", self._arguments(node)
+        if space == "aten" and short in METHODS:
+            value, *rest = self._arguments(node)
+            return f"{value}.{short.partition('.')[0]}", [r.partition("=")[2] for r in rest]
+        if space in ("aten", "prims"):
+            return f"torch.ops.{name}", self._arguments(node)
+        ours = node.target._schema.name  # type: ignore[union-attr]
+        if ours in self.references:
+            self.used.add(ours)
+            return ours.rpartition(":")[2], self._arguments(node)
+        raise NasxError(
+            f"the network calls the operator {ours}, which plain torch does not have: give its "
+            "layer a `references` entry with the same arithmetic in torch"
+        )
+
+    def _arguments(self, node: fx.Node, skip: tuple[str, ...] = ()) -> list[str]:
+        """Return arguments in order up to the first constant, by name from there on."""
+        schema = node.target._schema.arguments  # type: ignore[union-attr]
+        defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+        texts: list[str] = []
+        for i, (name, value) in enumerate(by_name(node).items()):
+            tensors = isinstance(value, node_type()) and i == len(texts)
+            if i == 0 or tensors:
+                texts.append(self._text(value))
+            elif name not in skip and not (name in defaults and defaults[name] == value):
+                texts.append(f"{name}={self._text(value)}")
+        return texts
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, node_type()):
+            return self.names[value]
+        if isinstance(value, list | tuple) and any(isinstance(v, node_type()) for v in value):
+            inner = ", ".join(self._text(v) for v in value)
+            return f"({inner},)" if len(value) == 1 else f"({inner})"
+        return literal(value)
+
+    # -- graphs inside, and names -----------------------------------------------------------
+
+    def _branch(self, node: fx.Node) -> None:
+        graph = getattr(self.graph, str(node.target))
+        self.names[node] = f"self.{node.target}"
+        inner = Forward(graph, {}, self.references)
+        self.inner.append(inner.method(str(node.target), lambda r: f"({', '.join(r)},)"))
+        self.inner += inner.inner
+        self.used |= inner.used
+
+    def _take(self, node: fx.Node, near: Iterable[str]) -> str:
+        """Give a node a local name that is free, one of `near` where possible."""
+        pool = names("n" if is_size(node) else "x")
+        free = [n for n in near if n not in self._held and (n[0] == "n") == is_size(node)]
+        local = [n for n in free if "." not in n]
+        name = local[0] if local else next(n for n in pool if n not in self._held)
+        self._held[name] = 1
+        self.names[node] = name
+        return name
+
+    def _release(self, nodes: Iterable[fx.Node]) -> None:
+        for node in nodes:
+            name = self.names[node]
+            if name in self._held:
+                self._held[name] -= 1
+                if not self._held[name]:
+                    del self._held[name]
