@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nasx.shape import Shape
 from nasx.tasks.base import Batch, Task
 
-# That statistics are taken from, at most. 2048 gave the same scores (mean difference 0.2 points of
-# top-1 over 48 networks) at twice the cost, 128 was 0.5 points off.
+# That statistics are taken from, at most. 2048 moved top-1 by 0.2 points in the mean (48 scores of
+# 16 small CIFAR-10 networks) at twice the cost; 128 moved it by 0.6.
 SAMPLES = 1024
 
 

@@ -87,66 +87,6 @@ def test_the_seed_alone_decides_weights_and_batches() -> None:
     assert not equal(one.model, finish(training(seed=4), 200).model)
 
 
-def test_scoring_leaves_the_network_in_training_as_it_is() -> None:
-    it = finish(training(), 200)
-    before, modes = copy.deepcopy(it.model), [m.training for m in it.model.modules()]
-    gradients = [p.grad.clone() for p in it.model.parameters()]
-    deployed = it.deployed()
-    assert it.score() == it.score()
-    for p in deployed.parameters():
-        p.data.zero_()
-    assert equal(it.model, before)
-    assert [m.training for m in it.model.modules()] == modes
-    assert all(
-        torch.equal(p.grad, g) for p, g in zip(it.model.parameters(), gradients, strict=True)
-    )
-    assert not equal(it.deployed(), deployed)
-    assert not any(m.training for m in it.deployed().modules())
-
-
-def test_deployed_statistics_are_the_mean_over_training_batches() -> None:
-    it = finish(training(), 200)
-    norm, seen = it.deployed().features[1], []
-    model = copy.deepcopy(it.model).train()
-    model.features[1].register_forward_hook(lambda m, i, o: seen.append(i[0].mean((0, 2, 3))))
-    generator = torch.Generator().manual_seed(0)
-    for batch in TASK.batches("train", (1, 8, 8), 64, generator):
-        model(batch.inputs)
-    assert norm.momentum == 0.1
-    torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0), atol=2e-3, rtol=0)
-    stale = it.model.features[1].running_mean
-    assert (stale - norm.running_mean).abs().max() > 2e-3
-
-
-def test_a_branch_that_no_batch_reaches_keeps_its_statistics() -> None:
-    class Branched(Net):
-        def __init__(self) -> None:
-            super().__init__(8)
-            self.unused = nn.BatchNorm2d(3)
-            self.unused.running_mean.fill_(7)
-
-    class Gated(Tiny):
-        name = "gated"
-
-        def build(self, shape) -> nn.Module:
-            return Branched()
-
-    assert training(Gated()).deployed().unused.running_mean.tolist() == [7, 7, 7]
-
-
-def test_what_is_scored_is_decided() -> None:
-    class Decided(Tiny):
-        name = "decided"
-
-        def decide(self, model: nn.Module) -> nn.Module:
-            model.head.weight.data.sign_()
-            return model
-
-    it = finish(training(Decided()), 200)
-    assert set(it.deployed().head.weight.flatten().tolist()) == {-1.0, 1.0}
-    assert len(set(it.model.head.weight.flatten().tolist())) > 2
-
-
 def test_progress_and_rates_are_set_before_every_step() -> None:
     seen: list[tuple[str, float, float]] = []
 
@@ -252,13 +192,6 @@ def test_a_bad_loss_is_named_before_it_reaches_a_weight() -> None:
 def test_a_training_that_diverges_is_refused() -> None:
     with pytest.raises(NotFinite):
         finish(training(Tiny(rate=1e9), full=5000)).score()
-
-
-def test_a_bad_weight_is_never_scored() -> None:
-    it = training()
-    it.model.head.weight.data[0, 0] = math.inf
-    with pytest.raises(NotFinite, match=r"'head\.weight' is not finite"):
-        it.score()
 
 
 @pytest.mark.parametrize(
