@@ -1,7 +1,7 @@
 """TinyNet: shrink a base network by resolution, depth and width (arXiv:2010.14819, NeurIPS 2020).
 
-A candidate multiplies the base's input side by r, its block repeats by d and its channels by w (stem
-and head keep theirs). The width is a field, or solved such that the counted MACs meet c times the base's.
+A candidate multiplies the base's input side by r, its block repeats by d, its channels by w (stem
+and head keep theirs). w is a field, or solved so that the counted MACs meet c times the base's.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_a_checkpoint_has_the_files_that_others_rely_on(tmp_path: Path) -> None:
     assert state["decisions"] == it.state.decisions
     assert state["key"] == Rich().key(TASK.shape)
     assert state["recipe"]["phases"][0]["steps"]["times"] == 2
-    assert state["recipe"]["phases"][2]["steps"][0]["loss"] == "rich.teacher_loss"
+    assert state["recipe"]["phases"][2]["steps"][0]["loss"] == "rich_recipe.teacher_loss"
     assert same(load_file(tmp_path / "c" / "weights.safetensors"), dict(it.model.state_dict()))
 
 

@@ -1,5 +1,7 @@
 """Costs and latencies of what a user names."""
 
+import json
+
 import pytest
 from torch import nn
 
@@ -9,6 +11,10 @@ from nasx.cost.runtimes import timing_onnx
 from nasx.errors import NasxError, SpaceError
 from nasx.shape import TaskShape
 from nasx.space import Published, Space, each, integer
+from nasx.study import Study
+from nasx.training import Training
+from nasx.trial import RungScore, Snapshot, State, Trial
+from tiny import Tiny, TinyDigits, finish
 
 SMALL = TaskShape("classify", (3, 8, 8), 4)
 TINY = TaskShape("classify", (3, 4, 4), 2)
@@ -87,3 +93,49 @@ def test_measuring_one_file(tmp_path):
         nasx.measure(path)
     with pytest.raises(NasxError, match=r"gone.onnx: cannot be read"):
         nasx.measure(tmp_path / "gone.onnx")
+
+
+def test_measuring_a_run_times_the_deployed_networks_of_its_front(tmp_path, monkeypatch):
+    task, trials = TinyDigits(), []
+    study = Study(
+        name="s",
+        desc="d",
+        space="tiny",
+        task="tiny-digits",
+        objectives={"top1": "maximize", "macs": "minimize"},
+        fidelity={"full": 64, "rungs": 1},
+        measure={"runtime": "eager", "batch": 2},
+    )
+    (tmp_path / "resolved.yaml").write_text(json.dumps(study.resolved()))
+    for number, (width, top1) in enumerate([(4, 50.0), (32, 80.0), (8, 40.0)]):
+        candidate = Tiny(width=width)
+        training = finish(Training(candidate, task, full=64, seed=0))
+        training.score()
+        training.save(tmp_path / "trials" / f"t{number:04d}" / "checkpoint")
+        card = nasx.cost(candidate, task=task)
+        values = {"top1": top1, "macs": float(card.macs)}
+        trials.append(
+            Trial(
+                number=number,
+                space="tiny",
+                candidate=candidate.values(),
+                key=candidate.key(task.shape),
+                state=State.COMPLETE,
+                rungs=(RungScore(0, 64, values),),
+                card=card.to_json(),
+            )
+        )
+
+    class Kept(nasx.Run):
+        def snapshot(self):
+            return Snapshot("s", self.path, study, tuple(trials))
+
+    monkeypatch.setattr(registry, "space", lambda name, base=None: Tiny)
+    monkeypatch.setattr(registry, "task", lambda spec, base=None: task)
+    rows = nasx.measure(Kept(tmp_path))
+    assert [row["network"] for row in rows] == ["t0000", "t0001"]  # t0002 is dominated
+    assert {(row["runtime"], row["batch"]) for row in rows} == {("eager", 2)}
+    assert nasx.measure(Kept(tmp_path), batch=1)[0]["batch"] == 1
+    trials.clear()
+    with pytest.raises(NasxError, match="front is empty"):
+        nasx.measure(Kept(tmp_path))

@@ -151,7 +151,7 @@ def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
     """Return the deployed networks of a run's front by trial name."""
     from nasx import registry
     from nasx.results.front import front
-    from nasx.training import load_trained
+    from nasx.training import load_deployed
 
     snapshot = run.snapshot()
     entries = front(snapshot)
@@ -163,6 +163,6 @@ def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
         number = int(str(entry["trial"]).removeprefix("t"))
         trial = snapshot.trial(number)
         candidate = registry.space(trial.space).from_json(trial.candidate)
-        model = load_trained(candidate, shape, run.folder(number) / "checkpoint")
-        networks[trial.name] = (candidate.decide(model).eval(), candidate.input_shape(shape))
+        model = load_deployed(candidate, shape, run.folder(number) / "checkpoint")
+        networks[trial.name] = (model, candidate.input_shape(shape))
     return networks
