@@ -43,7 +43,7 @@ def test_what_only_space_and_task_can_tell(write, text, message):
 
 
 def test_published_points_outside_the_domains_are_refused(write):
-    text = GOOD.replace(f"{HERE}/tiny.py:Tiny", "../points.py:Points")
+    text = GOOD.replace(f"{HERE}/tiny.py:Tiny\n", "../points.py:Points\n")
     (file := write(text + "")).parent.joinpath("sub").mkdir()
     (file.parent / "points.py").write_text(
         "from nasx.shape import TaskShape\n"
