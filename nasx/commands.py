@@ -202,7 +202,11 @@ def _show_front(entries: list[dict[str, Any]]) -> None:
          **{f"test {k}": v for k, v in e["test"].items()}}
         for e in entries
     ]  # fmt: skip
-    click.echo(table(rows) if rows else "the front is empty: no complete trial is feasible yet")
+    click.echo(
+        table(rows)
+        if rows
+        else "the front is empty: no feasible trial reached full fidelity; continue with --add-trials"
+    )
 
 
 def _budget_row(row: dict[str, Any]) -> dict[str, Any]:

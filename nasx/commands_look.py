@@ -101,7 +101,7 @@ def studies(as_json: bool) -> None:
     for name, file in registry.studies().items():
         text = yaml.safe_load(file.read_text(encoding="utf-8"))
         rows.append({"name": name, "desc": text["desc"], "space": text["space"]})
-    emit(rows) if as_json else click.echo(table(rows))
+    emit(rows) if as_json else click.echo(table(rows) or "no study is shipped")
 
 
 @click.command()

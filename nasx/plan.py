@@ -19,7 +19,6 @@ import torch
 
 from nasx import registry
 from nasx.errors import NasxError, NothingFeasible
-from nasx.quantity import duration
 from nasx.search.gate import Gate
 from nasx.search.trained import Trained
 from nasx.space import Space
@@ -78,9 +77,9 @@ class Plan:
                 f"  MACs of the feasible: {_list(s.macs)} (least, median, most)",
             ]
         lines += [
-            f"  a trial: {self.samples_per_trial:,.0f} samples, {duration(self.seconds_per_trial)}"
+            f"  a trial: {self.samples_per_trial:,.0f} samples, {_time(self.seconds_per_trial)}"
             " of training and scoring on average",
-            f"  the search: about {duration(self.seconds)} on {self.slots} "
+            f"  the search: about {_time(self.seconds)} on {self.slots} "
             f"slot{'s' if self.slots > 1 else ''} of this machine",
         ]
         if self.limit_hours is not None and self.seconds > 3600 * self.limit_hours:
@@ -220,6 +219,16 @@ def _seconds(timed: list[dict[str, float]], macs: int) -> float:
     """Return the seconds a sample of a network takes, between the timed ones by their MACs."""
     x, y = [row["macs"] for row in timed], [row["seconds"] for row in timed]
     return float(np.interp(macs, x, y))
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.2g} s"
+        if seconds < 10
+        else f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+    )
 
 
 def _list(numbers: Sequence[int]) -> str:

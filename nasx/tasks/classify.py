@@ -60,10 +60,13 @@ class Classify:
         """Return the three splits; the first call may decode or compose them."""
         data = self.load()
         shape, classes = self.shape.input, self.shape.classes
-        for split, held in data.splits.items():
+        for held in data.splits.values():
             _, height, width, channels = held.images.shape
             if (channels, height, width) != shape or len(data.classes) != classes:
-                raise NasxError(f"task '{self.name}': the {split} images changed since it began")
+                raise NasxError(
+                    f"task '{self.name}': the data changed while they were being read; "
+                    "run the command again"
+                )
         return data
 
     def __getstate__(self) -> dict[str, Any]:

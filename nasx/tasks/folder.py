@@ -1,14 +1,12 @@
-"""Any folder of images: one sub-folder a class, with or without splits of its own.
-
-PATH/CLASS/*.jpg                        split 80 / 10 / 10 by content, class by class
-PATH/{train,val,test}/CLASS/*.jpg       as it is; a part that is missing is cut from another
-"""
+"""Any folder of images: path/CLASS/*.jpg, or path/{train,val,test}/CLASS/*.jpg."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,141 +17,149 @@ from nasx.tasks.base import Split, Task
 from nasx.tasks.cache import Bytes, cached, digest
 from nasx.tasks.classify import Classify
 from nasx.tasks.data import SPLITS, Dataset, assemble
+from nasx.tasks.images import image_files, read_square
 from nasx.tasks.options import place, truth, whole
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-LEAST = 3  # images of a class: one for each split
 FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
+    "train": ("train", "training"),
     "valid": ("val", "valid", "validation"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
+PARTS: dict[Split, int] = {"train": 8, "valid": 1, "test": 1}  # of ten, where cut by us
+Files = dict[str, list[Path]]  # class name -> its images
 
-Files = dict[str, list[Path]]  # class -> files
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file, its class and the SHA-256 of its bytes."""
+
+    path: Path
+    label: int
+    content: bytes
 
 
-def by_class(folder: Path) -> Files:
-    """Return the image files of every class folder, sorted; an empty class is refused."""
-    found: Files = {}
-    for inner in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        files = sorted(f for f in inner.rglob("*") if f.suffix.lower() in ENDINGS)
-        if not files:
-            raise NasxError(f"task 'folder': the class folder {inner} holds no image; remove it")
-        found[inner.name] = files
-    if len(found) < 2:
+def part_folders(root: Path) -> dict[Split, Path]:
+    """Return the folders of the splits that the user made; none for path/CLASS/*."""
+    found = {}
+    for split, names in FOLDERS.items():
+        for name in names:
+            if (root / name).is_dir():
+                found[split] = root / name
+                break
+    return found if "train" in found else {}
+
+
+def classes_of(folder: Path) -> Files:
+    """Return the images of each class folder, refusing a class without images."""
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    files = {p.name: image_files(p) for p in inside}
+    for name, images in files.items():
+        if not images:
+            raise NasxError(f"{folder / name} holds no image; add some or remove the folder")
+    if len(files) < 2:
         raise NasxError(
-            f"task 'folder': {folder} has {len(found)} class folder(s), at least 2 are needed: "
-            "put each class's images into a folder of its name"
-        )
-    return found
-
-
-def by_content(files: list[Path], shares: tuple[float, ...]) -> list[list[Path]]:
-    """Cut files at these shares in the order of their content's hash.
-
-    The same picture under two names stays on one side, and adding files moves few of the others.
-    """
-    hashed = sorted((hashlib.sha256(f.read_bytes()).hexdigest(), f) for f in files)
-    cuts = [round(share * len(hashed)) for share in np.cumsum(shares)[:-1] / sum(shares)]
-    parts, start = [], 0
-    for cut in [*cuts, len(hashed)]:
-        stop = max(cut, start)
-        while 0 < stop < len(hashed) and hashed[stop][0] == hashed[stop - 1][0]:
-            stop += 1
-        parts.append([f for _, f in hashed[start:stop]])
-        start = stop
-    return parts
-
-
-def splits_of(path: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
-    """Return the classes of a folder and the files of its three splits."""
-    own = {
-        split: next((path / n for n in names if (path / n).is_dir()), None)
-        for split, names in FOLDERS.items()
-    }
-    if own["train"] is None:
-        classes = by_class(path)
-        cut = {c: by_content(_enough(c, f, LEAST), (0.8, 0.1, 0.1)) for c, f in classes.items()}
-        return tuple(classes), {
-            split: {c: parts[i] for c, parts in cut.items()} for i, split in enumerate(SPLITS)
-        }
-    given: dict[Split, Files] = {s: by_class(f) for s, f in own.items() if f is not None}
-    names = tuple(given["train"])
-    for split, files in given.items():
-        strange = sorted(set(files) ^ set(names))
-        if strange:
-            raise NasxError(f"task 'folder': class '{strange[0]}' is not in both train and {split}")
-    if "valid" not in given:
-        _cut(given, "train", "valid", 0.9)
-    if "test" not in given:
-        _cut(given, "valid", "test", 0.5)
-    return names, given
-
-
-def _cut(given: dict[Split, Files], whole_split: Split, new: Split, keep: float) -> None:
-    parts = {
-        c: by_content(_enough(c, f, 2), (keep, 1 - keep)) for c, f in given[whole_split].items()
-    }
-    given[whole_split] = {c: p[0] for c, p in parts.items()}
-    given[new] = {c: p[1] for c, p in parts.items()}
-
-
-def _enough(name: str, files: list[Path], least: int) -> list[Path]:
-    if len(files) < least:
-        raise NasxError(
-            f"task 'folder': class '{name}' has {len(files)} image(s), at least {least} are needed"
+            f"{folder} holds {len(files)} class folders and a task needs two; "
+            "lay the images out as CLASS/*.jpg"
         )
     return files
 
 
-def decode(file: Path, side: int, out: Bytes) -> None:
-    """Read an image, cut its middle square, and write it at side x side into `out`."""
-    from PIL import Image, UnidentifiedImageError
+def split_by_content(samples: list[Sample], shares: dict[Split, int]) -> dict[Split, list[Sample]]:
+    """Deal one class to the splits by the order of content hashes, every split at least one.
 
+    Names, dates and the order of files do not matter; copies of an image count once.
+    """
+    unique = sorted({s.content: s for s in samples}.values(), key=lambda s: s.content)
+    total, start = sum(shares.values()), 0
+    parts: dict[Split, list[Sample]] = {}
+    for split in ("valid", "test"):
+        if split in shares:
+            count = max(1, round(len(unique) * shares[split] / total))
+            parts[split] = unique[start : start + count]
+            start += count
+    return {"train": unique[start:], **parts}
+
+
+def collect(root: Path) -> tuple[list[str], dict[Split, list[Sample]]]:
+    """Return class names and the samples of the three splits, which share no image."""
+    given = part_folders(root)
+    pool = classes_of(given.get("train", root))
+    names = list(pool)
+    splits: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    shares = {
+        split: part for split, part in PARTS.items() if split not in given or split == "train"
+    }
+    for label, name in enumerate(names):
+        samples = _read(pool[name], label)
+        if len({s.content for s in samples}) < len(shares):
+            raise NasxError(
+                f"class '{name}' in {given.get('train', root)} has too few different images: "
+                f"{len(shares)} splits are cut from it and each needs one; add images"
+            )
+        for split, part in split_by_content(samples, shares).items():
+            splits[split] += part
+    for split, folder in given.items():
+        if split == "train":
+            continue
+        files = classes_of(folder)
+        if list(files) != names:
+            odd = sorted(set(files) ^ set(names))[0]
+            raise NasxError(f"class '{odd}' is not in both {given['train']} and {folder}")
+        for label, name in enumerate(names):
+            splits[split] += _read(files[name], label)
+    _refuse_shared(splits)
+    return names, splits
+
+
+def _read(paths: list[Path], label: int) -> list[Sample]:
     try:
-        with Image.open(file) as image:
-            colour = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise NasxError(f"task 'folder': {file} cannot be read as an image ({error})") from error
-    edge = min(colour.size)
-    left, top = (colour.width - edge) // 2, (colour.height - edge) // 2
-    box = (left, top, left + edge, top + edge)
-    out[:] = np.asarray(colour.resize((side, side), Image.Resampling.BICUBIC, box=box))
+        return [Sample(p, label, hashlib.sha256(p.read_bytes()).digest()) for p in paths]
+    except OSError as error:
+        raise NasxError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def load_folder(path: Path, side: int) -> Dataset:
-    """Decode a folder once into the cache; return its three splits."""
-    classes, parts = splits_of(path)
-    listed = [(s, c, f) for s in SPLITS for c in classes for f in parts[s].get(c, [])]
-    for split in SPLITS:
-        if not any(s == split for s, _, _ in listed):
-            raise NasxError(f"task 'folder': {path} leaves no image for {split}: add images")
-    contents = (hashlib.sha256(f.read_bytes()).hexdigest() for _, _, f in listed)
-    key = digest("folder 1", side, *classes, *contents)
+def _refuse_shared(splits: dict[Split, list[Sample]]) -> None:
+    """Refuse an image that lies in two splits or two classes: scores would be worth nothing."""
+    seen: dict[bytes, tuple[Split, Sample]] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            first_split, first = seen.setdefault(sample.content, (split, sample))
+            if (first_split, first.label) != (split, sample.label):
+                raise NasxError(
+                    f"{first.path} and {sample.path} are the same image in two splits or classes; "
+                    "remove one of them"
+                )
+
+
+def load_folder(root: Path, side: int) -> Dataset:
+    """Return the images of a folder, decoded once to (side, side, 3) and cached."""
+    names, splits = collect(root)
+    samples = [sample for split in SPLITS for sample in splits[split]]
+    key = digest(side, version("pillow"), *(sample.content for sample in samples))
 
     def fill(out: Bytes) -> None:
-        for target, (_, _, file) in zip(out, listed, strict=True):
-            decode(file, side, target)
+        for row, sample in enumerate(samples):
+            out[row] = read_square(sample.path, side)
 
-    store = cached("folder", key, (len(listed), side, side, 3), fill)
-    number = {name: i for i, name in enumerate(classes)}
-    labels: Mapping[Split, np.ndarray] = {
-        s: np.array([number[c] for t, c, _ in listed if t == s], np.int64) for s in SPLITS
-    }
-    return assemble("folder", classes, store, labels)
+    store = cached("folder", key, (len(samples), side, side, 3), fill)
+    labels = {s: np.array([sample.label for sample in splits[s]], np.int64) for s in SPLITS}
+    return assemble(root.name, names, store, labels)
 
 
-def folder(path: str, side: int = 64, flip: bool = True) -> Task:
-    """Tell the classes of an image folder apart: 3 x side x side."""
-    where = place("folder", path)
-    if not where.is_dir():
-        raise NasxError(f"task 'folder': {where} is a file; path must be a folder of class folders")
+def folder(path: str, side: int = 64, flip: bool = False) -> Task:
+    """Tell the classes of an image folder apart: 3 x side x side; `flip` mirrors in training.
+
+    Splits that have no folder of their own (val, test) are cut from the training images by content
+    hash, class by class: 80 / 10 / 10.
+    """
+    root = place("folder", path)
+    if not root.is_dir():
+        raise NasxError(f"task 'folder': {root} is a file; path must be a folder of class folders")
     whole("folder", "side", side, 8, 1024)
-    truth("folder", "flip", flip)
-    train = next((where / n for n in FOLDERS["train"] if (where / n).is_dir()), where)
-    load = functools.partial(load_folder, where, side)
-    shape = (3, side, side)
-    return Classify("folder", shape, len(by_class(train)), load, augment=Augment(flip=flip))
+    augment = Augment(flip=truth("folder", "flip", flip))
+    classes = len(classes_of(part_folders(root).get("train", root)))
+    load = functools.partial(load_folder, root, side)
+    return Classify(root.resolve().name, (3, side, side), classes, load, augment=augment)
 
 
 TASKS: dict[str, Callable[..., Task]] = {"folder": folder}
