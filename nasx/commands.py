@@ -205,7 +205,7 @@ def _show_front(entries: list[dict[str, Any]]) -> None:
     click.echo(
         table(rows)
         if rows
-        else "the front is empty: no feasible trial reached full fidelity; continue with --add-trials"
+        else "the front is empty: no feasible trial reached full fidelity; --add-trials continues"
     )
 
 
