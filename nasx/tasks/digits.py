@@ -45,7 +45,7 @@ def load_digits_task() -> Dataset:
 
 
 def digits() -> Task:
-    """Tell handwritten digits apart: 1 x 8 x 8, 1,200 / 300 / 300 images, seconds to train."""
+    """Tell handwritten digits apart: 1 x 8 x 8, about 1,200 / 300 / 300 of them."""
     return Classify("digits", (1, 8, 8), 10, load_digits_task, augment=Augment(flip=False))
 
 
