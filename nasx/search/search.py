@@ -24,6 +24,7 @@ from nasx.storage import open_store
 from nasx.study import Study, changes
 
 if TYPE_CHECKING:
+    from nasx.tasks.base import Split
     from nasx.terminal import Display
 
 
@@ -106,8 +107,8 @@ def _record(
     if old:
         provenance["resumes"] += 1
     if isinstance(evaluator, Trained):
-        sizes = ("train", "valid", "test")
-        provenance["splits"] = {split: evaluator.task.size(split) for split in sizes}
+        splits: tuple[Split, ...] = ("train", "valid", "test")
+        provenance["splits"] = {split: evaluator.task.size(split) for split in splits}
     write_text(folder / "resolved.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
     if not (folder / "study.yaml").exists():
         write_text(folder / "study.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
