@@ -119,7 +119,7 @@ def usual(trials: int) -> dict[str, float]:
 
 def main(asked: list[str]) -> None:
     asked = asked or ["noop", "usual", "sleep"]
-    import ray
+    from nasx.search.tune import leave_ray
 
     found = {}
     if "noop" in asked:
@@ -135,7 +135,7 @@ def main(asked: list[str]) -> None:
     if "sleep" in asked:
         for trials, seconds, sampler in ((16, 1, "random"), (40, 2, "auto"), (40, 5, "random")):
             print(json.dumps(run(trials, seconds, sampler)), flush=True)
-    ray.shutdown()
+    leave_ray()
 
 
 if __name__ == "__main__":

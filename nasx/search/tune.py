@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,9 @@ QUIET = {  # before the first import of ray
 }
 
 
-for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)
+if "ray" not in sys.modules:  # settings that Ray's parts read at different times would disagree
+    for _name, _value in QUIET.items():
+        os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402 - after the settings that keep it quiet
 from ray import tune  # noqa: E402
