@@ -48,7 +48,9 @@ def collect(record: Snapshot, study: Study) -> Info:
     if len(cards) > ROWS:  # the ends and an even choice between
         cards = [cards[round(i * (len(cards) - 1) / (ROWS - 1))] for i in range(ROWS)]
     axis = _operation([layer for _, found in cards for layer in found])
-    sums = [by_part(found, axis) for _, found in cards]
+    sums = [by_part(found, axis, 1) for _, found in cards]
+    if not all(_tells_apart(row) for row in sums):  # one depth for all, so that they compare
+        sums = [by_part(found, axis, 2) for _, found in cards]
     total: Counter[str] = Counter()
     for row in sums:
         total.update(row)
@@ -71,17 +73,18 @@ def _operation(found: list[dict[str, Any]]) -> str:
     return max(kinds, key=lambda k: sum(layer.get(k) or 0 for layer in found))
 
 
-def by_part(found: list[dict[str, Any]], axis: str) -> dict[str, float]:
-    """Return the cost by part: the first element of a layer's name, or two where one says all."""
-    for depth in (1, 2):
-        sums: dict[str, float] = {}
-        for layer in found:
-            part = ".".join(str(layer.get("name", "")).split(".")[:depth]) or "network"
-            sums[part] = sums.get(part, 0.0) + float(layer.get(axis) or 0)
-        kept = {part: cost for part, cost in sums.items() if cost}
-        if kept and max(kept.values()) < 0.6 * sum(kept.values()):
-            break
-    return kept
+def by_part(found: list[dict[str, Any]], axis: str, depth: int) -> dict[str, float]:
+    """Return the cost by part, the first `depth` elements of a layer's name."""
+    sums: dict[str, float] = {}
+    for layer in found:
+        part = ".".join(str(layer.get("name", "")).split(".")[:depth]) or "network"
+        sums[part] = sums.get(part, 0.0) + float(layer.get(axis) or 0)
+    return {part: cost for part, cost in sums.items() if cost}
+
+
+def _tells_apart(row: dict[str, float]) -> bool:
+    """Return whether no part has most of a network's cost."""
+    return bool(row) and max(row.values()) < 0.6 * sum(row.values())
 
 
 def draw(info: Info) -> go.Figure:

@@ -114,7 +114,7 @@ def _errors(found: dict[str, Any], axis: str) -> str:
     taken = found.get("form", "")
     if taken not in forms:
         return ""
-    words = f"leave-one-out error {digits(forms[taken]['left_out'], 2)}"
+    words = f"error left out {digits(forms[taken]['left_out'], 2)}"
     null = (found.get("null") or {}).get("error", {}).get(axis)
     return words + (f", customary {digits(null, 2)}" if null is not None else "")
 
@@ -200,10 +200,10 @@ def _panel(figure: go.Figure, panel: Panel, column: int, seen: set[str]) -> None
     )  # fmt: skip
     seen.add("trials")
     words = f"<b>{look.text(panel.name)}</b>"
-    words += f"  <span style='color:{look.MUTED}'>{look.text(panel.says)}</span>"
+    words += f"<br><span style='color:{look.MUTED}'>{look.text(panel.says)}</span>"
     figure.add_annotation(
-        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=22, xanchor="left",
-        showarrow=False, font={"size": 12.5}, row=1, col=column,
+        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=34, xanchor="left",
+        showarrow=False, font={"size": 12}, align="left", row=1, col=column,
     )  # fmt: skip
 
 

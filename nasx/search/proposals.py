@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_DUPLICATES = 20  # in a row, before a random unseen candidate is drawn
 MOST_REFUSALS = 300  # in a row, before the study is called infeasible
 GP_TRIALS = 150  # the largest study the Gaussian process serves
-PATIENCE = 4.0  # a trial must take this many times the model's thought, per slot
+PATIENCE = 10.0  # a trial must take this many times the model's thought, per slot
 STARTUP = 10  # random candidates before a model is fitted
 
 

@@ -24,6 +24,7 @@ from nasx.storage import open_store
 from nasx.study import Study, changes
 
 if TYPE_CHECKING:
+    from nasx.tasks.base import Split
     from nasx.terminal import Display
 
 
@@ -105,6 +106,9 @@ def _record(
     provenance = old or describe(identity, data, user_files(study), study.search.seed)
     if old:
         provenance["resumes"] += 1
+    if isinstance(evaluator, Trained):
+        splits: tuple[Split, ...] = ("train", "valid", "test")
+        provenance["splits"] = {split: evaluator.task.size(split) for split in splits}
     write_text(folder / "resolved.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
     if not (folder / "study.yaml").exists():
         write_text(folder / "study.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
@@ -114,6 +118,9 @@ def _record(
     try:
         store.claim()
         record = Record(folder, study, store)
+        if old:
+            provenance.setdefault("restarts", []).append(len(record.trials))
+            write_json(folder / "provenance.json", provenance)
         yield record, Showing(record, resumed=provenance["resumes"])
     finally:
         provenance["seconds"] += time.monotonic() - started
