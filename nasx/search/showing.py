@@ -21,6 +21,9 @@ class Showing:
         self.display: Display | None = None
         self.engine: Engine | None = None
         self.started = time.monotonic()
+        self._due = 0.0
+        self._front: list[tuple[Trial, dict[str, float]]] = []
+        self._hypervolume: list[float] = []
 
     def begin(self, display: Display | None) -> None:
         """Open the display."""
@@ -42,14 +45,11 @@ class Showing:
         """Show one event."""
         if self.display is None:
             return
-        from nasx.results.front import front, hypervolume_history
         from nasx.terminal import Progress
 
         record = self.record
         trials = record.trials
-        snapshot = Snapshot(record.study.name, record.path, record.study, trials)
-        entries = front(snapshot)
-        by_number = {t.name: t for t in trials}
+        self._look_again(trials)
         seconds = time.monotonic() - self.started
         self.display.trial(
             trial,
@@ -57,12 +57,27 @@ class Showing:
                 trials=record.study.search.trials,
                 counts={s: sum(t.state is s for t in trials) for s in State},
                 rejected=len(record.rejections),
-                front=[(by_number[e["trial"]], e["objectives"]) for e in entries],
-                hypervolume=[volume for _, volume in hypervolume_history(snapshot)],
+                front=self._front,
+                hypervolume=self._hypervolume,
                 seconds=seconds,
                 remaining=self._remaining(seconds, trials),
             ),
         )
+
+    def _look_again(self, trials: tuple[Trial, ...]) -> None:
+        """Work out the front and its history, at most a twentieth of the time."""
+        began = time.monotonic()
+        if began < self._due:
+            return
+        from nasx.results.front import front, hypervolume_history
+
+        record = self.record
+        snapshot = Snapshot(record.study.name, record.path, record.study, trials)
+        by_name = {t.name: t for t in trials}
+        self._front = [(by_name[e["trial"]], e["objectives"]) for e in front(snapshot)]
+        self._hypervolume = [volume for _, volume in hypervolume_history(snapshot)]
+        now = time.monotonic()
+        self._due = now + 20 * (now - began)
 
     def _remaining(self, seconds: float, trials: tuple[Trial, ...]) -> float | None:
         """Estimate the seconds left from the samples trained and still to train."""
