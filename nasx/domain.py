@@ -26,9 +26,13 @@ class Domain:
         """Say why `value` is not legal, or return None."""
         raise NotImplementedError
 
-    def sample(self, rng: np.random.Generator) -> Value:
-        """Draw one value."""
+    def at(self, unit: float) -> Value:
+        """Return the value at a place in [0, 1) of the searched scale."""
         raise NotImplementedError
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        """Draw one value, uniform in the searched scale."""
+        return self.at(float(rng.random()))
 
     def neighbours(self, value: Any) -> list[Value]:
         """Return the values one step away from `value`."""
@@ -82,9 +86,9 @@ class Integer(Domain):
         by = f" in steps of {self.step}" if self.step > 1 else ""
         return f"is outside {self.lo} to {self.hi}{by} (nearest: {near})"
 
-    def sample(self, rng: np.random.Generator) -> int:
-        """Draw a number, all alike."""
-        return self.lo + self.step * int(rng.integers((self.hi - self.lo) // self.step + 1))
+    def at(self, unit: float) -> int:
+        """Return the number at a place in [0, 1), all alike."""
+        return self.lo + self.step * int(unit * ((self.hi - self.lo) // self.step + 1))
 
     def neighbours(self, value: Any) -> list[Value]:
         """Return the numbers one step below and above."""
@@ -142,9 +146,9 @@ class Real(Domain):
         )
         return min(max(value, self.lo), self.hi)
 
-    def sample(self, rng: np.random.Generator) -> float:
-        """Draw a number, uniform in the searched scale."""
-        return self._value(float(rng.random()))
+    def at(self, unit: float) -> float:
+        """Return the number at a place in [0, 1) of the searched scale."""
+        return self._value(unit)
 
     def neighbours(self, value: Any) -> list[Value]:
         """Return the numbers a tenth of the domain below and above."""
@@ -180,9 +184,9 @@ class Choice(Domain):
             return None
         return f"is not one of {', '.join(map(repr, self.values))}"
 
-    def sample(self, rng: np.random.Generator) -> Value:
-        """Draw a value, all alike."""
-        return self.values[int(rng.integers(len(self.values)))]
+    def at(self, unit: float) -> Value:
+        """Return the value at a place in [0, 1), all alike."""
+        return self.values[int(unit * len(self.values))]
 
     def neighbours(self, value: Any) -> list[Value]:
         """Return every other value."""

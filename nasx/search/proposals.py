@@ -30,7 +30,7 @@ MOST_DUPLICATES = 20  # in a row, before a random unseen candidate is drawn
 MOST_REFUSALS = 300  # in a row, before the study is called infeasible
 GP_TRIALS = 150  # the largest study the Gaussian process serves
 PATIENCE = 10.0  # a trial must take this many times the model's thought, per slot
-STARTUP = 10  # random candidates before a model is fitted
+STARTUP = 10  # evenly spread candidates before a model is fitted
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Proposer:
         if name == "random" or len(seen) >= MOST_DUPLICATES or len(refused_now) >= MOST_DUPLICATES:
             return "random", {n: d.sample(rng) for n, d in self.domains.items()}
         if len(view.scored()) < STARTUP:
-            return "random", {n: d.sample(rng) for n, d in self.domains.items()}
+            return "even", self._even(view.index + attempt * MOST_REFUSALS)
         lie = name == "gp"  # its batch criterion for running trials costs three times as much
         study = sampler_view(view, self.study, self.space, self.domains, seen, refused_now, lie)
         study.sampler = self._sampler(name, int(rng.integers(2**31)))
@@ -134,6 +134,15 @@ class Proposer:
         if name == "gp":
             self.thought = time.monotonic() - started
         return name, dict(asked.params)
+
+    def _even(self, index: int) -> dict[str, Any]:
+        """Return a point of a Halton sequence shifted by the seed: no corner is left out."""
+        shift = np.random.default_rng(self.study.search.seed).random(len(self.domains))
+        bases = primes(len(self.domains))
+        return {
+            name: domain.at((radical_inverse(index + 1, base) + float(by)) % 1.0)
+            for (name, domain), base, by in zip(self.domains.items(), bases, shift, strict=True)
+        }
 
     def sampler_name(self, view: View) -> str:
         """Return the sampler that `auto` stands for now (docs/decisions/samplers.md)."""
@@ -236,3 +245,24 @@ class Proposer:
             f"refused; the nearest has {nearest.constraint} = {nearest.value:g} where the study "
             f"wants {bound}; loosen it or widen the domains"
         )
+
+
+def radical_inverse(index: int, base: int) -> float:
+    """Return the digits of `index` in `base` mirrored behind the point (van der Corput)."""
+    value, place = 0.0, 1.0 / base
+    while index:
+        index, digit = divmod(index, base)
+        value += digit * place
+        place /= base
+    return value
+
+
+def primes(count: int) -> list[int]:
+    """Return the first `count` primes."""
+    found: list[int] = []
+    number = 2
+    while len(found) < count:
+        if all(number % p for p in found):
+            found.append(number)
+        number += 1
+    return found
