@@ -54,7 +54,7 @@ class FinalPass(Strict):
     """What happens after the search: replicates, controls, neighbours in the quiet pass."""
 
     seeds: int = Field(1, ge=1)
-    controls: Literal["none", "front"] = "none"
+    controls: Literal["none"] = "none"
     neighbours: int = Field(3, ge=0)
 
 

@@ -181,6 +181,20 @@ def test_strict_order_gives_the_same_proposals(tmp_path: Path) -> None:
     assert [t.key for t in a.trials] == [t.key for t in b.trials]
 
 
+def test_front_members_are_trained_again_with_other_seeds(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(9, final={"seeds": 3}))
+    again = [t for t in found.trials if t.replicate_of is not None]
+    members = {t.replicate_of for t in again}
+    assert members
+    assert len(again) == 2 * len(members)
+    assert all(t.state is State.COMPLETE and t.samples == 900 for t in again)
+    for number in members:
+        seeds = {t.seed for t in again if t.replicate_of == number}
+        assert seeds == {1, 2}
+        assert all(t.key == found.trials[number].key for t in again if t.replicate_of == number)
+    assert ran(tmp_path, study(9, final={"seeds": 3})).trials == found.trials
+
+
 DRIVER = """
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nasx.errors import NasxError, NoTrialCompleted
@@ -17,8 +18,9 @@ from nasx.record import Record
 from nasx.search.ahead import Ahead
 from nasx.search.evaluate import Outcome, Ticket, remembered
 from nasx.search.proposals import Proposal, Proposer
+from nasx.search.replicates import missing_replicate
 from nasx.search.rungs import Rungs
-from nasx.search.tickets import ticket_for
+from nasx.search.tickets import known_costs, ticket_for
 from nasx.search.view import Drawn, View, distribution, strict_ready, strict_view
 from nasx.trial import RungScore, State, Trial
 
@@ -55,7 +57,7 @@ class Engine:
     def _recover(self) -> None:
         """Tell what finished untold, queue what did not, and fill the rungs."""
         for trial in self.record.trials:
-            for score in trial.rungs:
+            for score in trial.rungs if trial.replicate_of is None else ():
                 self.rungs.add(score.rung, trial.number, score.values)
             self.record.settle(trial.number)
             if trial.number not in self.record.unfinished:
@@ -87,7 +89,8 @@ class Engine:
             return False
         if self.stopping or self.trouble is not None or self._late():
             return True
-        return not (self.left or self.queue or self.rungs.next())
+        waiting = self.left or self.queue or self.rungs.next()
+        return not (waiting or missing_replicate(self.record))
 
     def next(self, wait: bool = True) -> Ticket | None:
         """Return the next ticket, or None where there is none now (see `finished`)."""
@@ -106,7 +109,9 @@ class Engine:
     def _next(self, wait: bool) -> Ticket | None:
         if self.queue:
             number = self.queue.pop(0)
-            return self._dispatch(number, len(self.record.progress(number).rungs))
+            again = self.record.trial(number).replicate_of is not None
+            rung = len(self.budgets) - 1 if again else len(self.record.progress(number).rungs)
+            return self._dispatch(number, rung)
         promotion = self.rungs.next()
         if promotion:
             number, rung = promotion
@@ -130,7 +135,23 @@ class Engine:
             if not strict:
                 self.ahead.fill(self.left)  # only now: the next draw must see this one
             return ticket
-        return None
+        if any(self.record.trial(n).replicate_of is None for n in self.live):
+            return None  # the front may still change
+        original = missing_replicate(self.record)
+        return self._replicate(*original) if original else None
+
+    def _replicate(self, original: Trial, seed: int) -> Ticket:
+        """Commit a front member again with another seed; it is trained fully in one segment."""
+        trial = self.record.add(
+            replace(
+                original, rungs=(), origin="replicate", seed=seed, replicate_of=original.number
+            ),
+            {},
+            {},
+            {},
+        )
+        self._folder(trial.number).mkdir(parents=True, exist_ok=True)
+        return self._dispatch(trial.number, len(self.budgets) - 1, known_costs(original))
 
     def _begin(self, proposal: Proposal) -> Ticket:
         """Commit a proposal as a row, then make its first ticket."""
@@ -205,6 +226,8 @@ class Engine:
             self.rungs.drop(outcome.number)
             return self.record.fail(outcome.number, f"no value for {', '.join(missing)}")
         score = RungScore(outcome.rung, outcome.samples, outcome.values, outcome.cpu_seconds)
+        if self.record.trial(outcome.number).replicate_of is not None:
+            return self.record.complete(outcome.number, score, outcome.seconds, outcome.diagnosis)
         self.rungs.add(outcome.rung, outcome.number, outcome.values)
         if outcome.rung == len(self.budgets) - 1:
             return self.record.complete(outcome.number, score, outcome.seconds, outcome.diagnosis)
@@ -257,22 +280,8 @@ class Engine:
 
     def _propose(self, view: View) -> Proposal | None:
         """Ask the spaces in turn, the one with the fewest trials first."""
-        for proposer in sorted(self.proposers, key=lambda p: _share(p, view)):
-            mine = _only(view, proposer.reference)
-            proposal = proposer.propose(mine)
+        for proposer in sorted(self.proposers, key=lambda p: len(view.of(p.reference).trials)):
+            proposal = proposer.propose(view.of(proposer.reference))
             if proposal is not None:
                 return proposal
         return None
-
-
-def _share(proposer: Proposer, view: View) -> int:
-    return sum(t.space == proposer.reference for t in view.trials)
-
-
-def _only(view: View, reference: str) -> View:
-    """Return the view of one space's own trials."""
-    return View(
-        tuple(t for t in view.trials if t.space == reference),
-        tuple(r for r in view.rejections if r.space == reference),
-        tuple(d for d in view.drawn if d.space == reference),
-    )

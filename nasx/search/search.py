@@ -18,6 +18,7 @@ from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
 from nasx.search.proposals import Proposer
+from nasx.search.replicates import missing_replicate
 from nasx.search.showing import Showing
 from nasx.search.trained import Trained
 from nasx.storage import open_store
@@ -174,7 +175,8 @@ def _search(
 
 def _anything_left(record: Record) -> bool:
     begun = sum(t.replicate_of is None for t in record.trials)
-    return bool(record.unfinished) or begun < record.study.search.trials
+    fewer = begun < record.study.search.trials
+    return fewer or bool(record.unfinished) or missing_replicate(record) is not None
 
 
 def proposers(study: Study, evaluator: Evaluator) -> list[Proposer]:

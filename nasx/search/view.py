@@ -43,6 +43,14 @@ class View:
     rejections: tuple[Rejection, ...]
     drawn: tuple[Drawn, ...] = ()
 
+    def of(self, space: str) -> View:
+        """Return the view of one space's own trials."""
+        return View(
+            tuple(t for t in self.trials if t.space == space),
+            tuple(r for r in self.rejections if r.space == space),
+            tuple(d for d in self.drawn if d.space == space),
+        )
+
     @property
     def index(self) -> int:
         """Return how many proposals were made before this one."""
