@@ -97,7 +97,7 @@ class StudyStore:
         if not self._server:
             return
         holder = self.attribute("driver")
-        if holder and time.time() - holder["time"] < SILENT:
+        if holder and time.time() - holder["time"] < SILENT and not _gone(holder):
             raise NasxError(
                 f"the record is in use by another nasx search on {holder['host']} "
                 f"(process {holder['pid']}); wait for it or stop it"
@@ -121,6 +121,11 @@ class StudyStore:
             self.set_attribute("driver", None)
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+
+def _gone(holder: Mapping[str, Any]) -> bool:
+    """Return whether a driver of this very machine is known to be dead."""
+    return holder["host"] == socket.gethostname() and not Path(f"/proc/{holder['pid']}").exists()
 
 
 def open_store(
