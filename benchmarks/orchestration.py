@@ -58,7 +58,7 @@ def study(trials: int, sampler: str) -> Study:
 
 def run(trials: int, seconds: float = 0.0, sampler: str = "random") -> dict[str, float]:
     """Run simulated trials on a Ray that is up already; return the times."""
-    from nasx.search.tune import start_ray
+    from nasx.search.cluster import start_ray
 
     start_ray(None, 1, 0, dashboard=False)
     clock = Clock()
@@ -84,7 +84,7 @@ def run(trials: int, seconds: float = 0.0, sampler: str = "random") -> dict[str,
 
 def usual(trials: int) -> dict[str, float]:
     """Run the usual recipe: a function trainable, OptunaSearch, torch imported."""
-    from nasx.search.tune import start_ray
+    from nasx.search.cluster import start_ray
 
     start_ray(None, 1, 0, dashboard=False)
     import optuna
@@ -119,7 +119,7 @@ def usual(trials: int) -> dict[str, float]:
 
 def main(asked: list[str]) -> None:
     asked = asked or ["noop", "usual", "sleep"]
-    from nasx.search.tune import leave_ray
+    from nasx.search.cluster import leave_ray
 
     found = {}
     if "noop" in asked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from nasx.errors import NasxError
+from nasx.errors import Interrupted, NasxError
 
 COMMANDS = {
     "search": "nasx.commands",
@@ -91,6 +92,8 @@ def run(args: Sequence[str]) -> int:
         return error.exit_code
     except NasxError as error:
         click.echo(f"nasx: {error}", err=True)
+        if isinstance(error, Interrupted):
+            click.echo(f"continue with: {shlex.join(['nasx', *args])}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("nasx: interrupted", err=True)

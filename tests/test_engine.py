@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -206,6 +207,15 @@ search(study(24, rungs=2), Path(sys.argv[1]) / "run",
 """
 
 
+def attempts(run: Path) -> dict[tuple[int, int], str]:
+    """Return whose result each finished segment of a run keeps."""
+    return {
+        (outcome["number"], outcome["rung"]): outcome["attempt"]
+        for path in run.glob("trials/*/result.json")
+        for outcome in json.loads(path.read_text())["outcomes"]
+    }
+
+
 def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
     """Kill -9 the driver at ten random moments; the same command ends the study."""
     chance = random.Random(int(time.time()))
@@ -215,6 +225,7 @@ def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     kills = 0
     acknowledged: dict[int, str] = {}
+    results: dict[tuple[int, int], str] = {}  # (trial, rung) -> the attempt whose result is kept
     while kills < 10:
         driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
         before = journal.stat().st_size if journal.exists() else 0
@@ -230,16 +241,20 @@ def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
             if trial.number in acknowledged:
                 assert trial.key == acknowledged[trial.number]
             acknowledged[trial.number] = trial.key
+        on_disk = attempts(tmp_path / "run")
+        assert results.items() <= on_disk.items(), "a finished segment ran again"
+        results = on_disk
         assert driver.returncode != 0, "the study ended before ten kills: make it longer"
     assert subprocess.run(command, env=environment, check=False).returncode == 0
     found = Run(tmp_path / "run").snapshot()
     assert len(found.trials) == 24
     assert [t.number for t in found.trials] == list(range(24))
     assert {t.state for t in found.trials} == {State.COMPLETE, State.STOPPED}
-    events = [line.split() for line in journal.read_text().splitlines()]
-    ended: set[tuple[str, str]] = set()
-    for what, number, rung, _, _ in events:
-        assert (number, rung) not in ended or what == "finish", "a finished segment began again"
+    assert results.items() <= attempts(tmp_path / "run").items()
+    reached: dict[tuple[str, str], int] = {}
+    for what, number, rung, samples, _ in map(str.split, journal.read_text().splitlines()):
+        # A kill between the last step and result.json leaves nothing to train, only to score.
+        assert what == "finish" or int(samples) >= reached.get((number, rung), 0)
         if what == "finish":
-            ended.add((number, rung))
+            reached[number, rung] = int(samples)
     assert kills == 10

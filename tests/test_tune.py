@@ -20,7 +20,7 @@ def ray_up() -> Iterator[None]:
     here = Path(__file__).parent
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent), before or ""])
-    from nasx.search.tune import leave_ray, start_ray
+    from nasx.search.cluster import leave_ray, start_ray
 
     start_ray(None, 1, 0, dashboard=False)
     yield
@@ -55,7 +55,7 @@ def test_a_poisonous_trial_fails_after_three_workers(tmp_path: Path) -> None:
 
 
 def test_resources_no_node_has_are_refused() -> None:
-    from nasx.search.tune import start_ray
+    from nasx.search.cluster import start_ray
 
     with pytest.raises(NasxError, match=r"asks for 1 CPU and 0\.5 GPU, but the largest of 1 node"):
         start_ray(None, 1, 0.5, dashboard=False)

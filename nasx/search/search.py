@@ -151,11 +151,14 @@ def _search(
         return
     slots, ours = 1, False
     if not inline:
-        from nasx.search.tune import leave_ray, ray_runs, run_on_tune, start_ray
+        from nasx.search.cluster import dashboard_lines, leave_ray, ray_runs, start_ray
+        from nasx.search.tune import run_on_tune
 
         ours = not ray_runs()
         resources = study.resources
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
+        if dashboard:
+            showing.note(dashboard_lines())
     engine = Engine(record, proposers(study, evaluator), slots=slots, shown=showing.trial)
     showing.engine = engine
     try:

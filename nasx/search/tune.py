@@ -9,102 +9,17 @@ pickle, and forgets finished trials).
 from __future__ import annotations
 
 import json
-import logging
-import os
-import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nasx.errors import NasxError
+from nasx.search.cluster import tune
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator, Outcome, Ticket, run_ticket
 from nasx.search.signals import stop_on_signal
 
-QUIET = {  # before the first import of ray
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_usage_stats_enabled": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots are never read, and cost 30 ms each
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
-
-
-if "ray" not in sys.modules:  # settings that Ray's parts read at different times would disagree
-    for _name, _value in QUIET.items():
-        os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402 - after the settings that keep it quiet
-from ray import tune  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-
-def ray_runs() -> bool:
-    """Return whether this process has started or joined Ray already."""
-    return bool(ray.is_initialized())
-
-
-def leave_ray() -> None:
-    """Leave the cluster; a local one ends."""
-    ray.shutdown()
-
-
-def _init(address: str | None, options: dict[str, Any]) -> None:
-    """Start or join Ray; a busy machine may miss Ray's own start-up deadline, so try twice."""
-    for last in (False, True):
-        try:
-            ray.init(**options)
-            return
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            ray.shutdown()
-            if last or address is not None:
-                where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-                reason = str(error).strip().splitlines()[0]
-                raise NasxError(f"cannot start {where}: {reason}") from error
-
-
-def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> int:
-    """Start or join Ray; return the slots. NasxError where the cluster lacks what a trial asks.
-
-    Tune waits for ever, silently, for resources that no node has: so nodes are looked at first.
-    """
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if not ray.is_initialized():
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address is None:
-            options |= {"address": "local", "include_dashboard": dashboard}
-            options |= {"object_store_memory": 200 * 2**20}
-            options |= {"_temp_dir": str(Path(tempfile.gettempdir()) / f"nasx-ray-{os.getuid()}")}
-        else:
-            options |= {"address": address}
-        _init(address, options)
-    # On a worker's death Ray prints a paragraph on stdout, which would break --json.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    nodes = [
-        n["Resources"]
-        for n in ray.nodes()  # type: ignore[no-untyped-call]
-        if n["Alive"]
-    ]
-    slots = 0
-    for node in nodes:
-        fits = node.get("CPU", 0) / cpu
-        slots += int(min(fits, node.get("GPU", 0) / gpu) if gpu else fits)
-    if slots < 1:
-        best = max((n.get("CPU", 0) for n in nodes), default=0)
-        gpus = max((n.get("GPU", 0) for n in nodes), default=0)
-        raise NasxError(
-            f"a trial asks for {cpu:g} CPU and {gpu:g} GPU, but the largest of {len(nodes)} "
-            f"node(s) has {best:g} CPU and {gpus:g} GPU; lower `resources` in the study"
-        )
-    return slots
+Searcher = tune.search.Searcher
 
 
 def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
@@ -218,7 +133,7 @@ class Tickets(Searcher):
 
 
 def _trainable(evaluator: Evaluator, stop: str) -> Any:
-    class Worker(tune.Trainable):
+    class NasxTrial(tune.Trainable):
         """Runs tickets one after the other; stays alive between them (`reuse_actors`)."""
 
         def setup(self, config: dict[str, Any]) -> None:
@@ -232,6 +147,9 @@ def _trainable(evaluator: Evaluator, stop: str) -> Any:
             self.ticket = Ticket(**json.loads(new_config["ticket"]))
             return True
 
+        def __repr__(self) -> str:
+            return f"nasx-t{self.ticket.number:04d}-rung{self.ticket.rung}"  # on Ray's Actors page
+
         def step(self) -> dict[str, Any]:
             outcome = run_ticket(evaluator, self.ticket, Path(stop))
             return {"outcome": json.dumps(asdict(outcome)), "done": True}
@@ -242,4 +160,4 @@ def _trainable(evaluator: Evaluator, stop: str) -> Any:
         def load_checkpoint(self, checkpoint: Any) -> None:
             """Read nothing."""
 
-    return Worker
+    return NasxTrial
