@@ -175,6 +175,26 @@ def test_samplers_learn_from_stopped_trials(tmp_path: Path, sampler: str) -> Non
     assert proposed(trials) != proposed(changed)
 
 
+@pytest.mark.parametrize("sampler", ["local", "tpe", "gp"])
+def test_samplers_bear_limits_beside_running_trials_and_refusals(
+    tmp_path: Path, sampler: str
+) -> None:
+    """Every row a sampler is told carries the same limits, whatever it stands for."""
+    from nasx.search.search import proposers
+    from nasx.search.view import Drawn, View
+
+    limits = {"params": "<= 9e3", "latency_ms": "<= 0.09", "top1": ">= 20"}
+    asked = study(14, constraints=limits, search={"sampler": sampler})
+    found = ran(tmp_path, study(14, constraints=limits))
+    assert {r.constraint for r in found.rejections} == {"params"}
+    proposer = proposers(asked, Simulated())[0]
+    first = proposer.propose(View(found.trials, found.rejections))
+    assert first is not None
+    drawn = Drawn(first.space, first.key, first.candidate.values(), first.origin)
+    second = proposer.propose(View(found.trials, found.rejections, (drawn,)))
+    assert second is not None and second.key != first.key
+
+
 def test_strict_order_gives_the_same_proposals(tmp_path: Path) -> None:
     asked = study(16, rungs=2, search={"order": "strict", "sampler": "local"})
     a = ran(tmp_path / "a", asked)
