@@ -142,28 +142,24 @@ class Engine:
 
     def _replicate(self, original: Trial, seed: int) -> Ticket:
         """Commit a front member again with another seed; it is trained fully in one segment."""
-        trial = self.record.add(
-            replace(
-                original, rungs=(), origin="replicate", seed=seed, replicate_of=original.number
-            ),
-            {},
-            {},
-            {},
+        again = replace(
+            original, rungs=(), origin="replicate", seed=seed, replicate_of=original.number
         )
+        known = known_costs(original)
+        trial = self.record.add(again, {}, {}, known)
         self._folder(trial.number).mkdir(parents=True, exist_ok=True)
-        return self._dispatch(trial.number, len(self.budgets) - 1, known_costs(original))
+        return self._dispatch(trial.number, len(self.budgets) - 1, known)
 
     def _begin(self, proposal: Proposal) -> Ticket:
         """Commit a proposal as a row, then make its first ticket."""
         for rejection in proposal.rejections:
             self.record.reject(rejection)
         self.record.count_duplicates(proposal.duplicates)
-        card = proposal.priced.card
+        priced, card = proposal.priced, proposal.priced.card
         summary = {} if card is None else {**card.to_json(), "by_layer": []}
         proposer = next(p for p in self.proposers if p.reference == proposal.space)
         prefix = f"{proposer.space.name}." if len(self.proposers) > 1 else ""
         told = {n: distribution(proposer.domains[n]) for n in proposal.params}
-        limits = self.study.limits()
         trial = self.record.add(
             Trial(
                 number=-1,
@@ -178,17 +174,13 @@ class Engine:
             ),
             {prefix + n: v for n, v in proposal.params.items()},
             {prefix + n: d for n, d in told.items()},
-            {
-                a: (v - limits[a][1] if limits[a][0] == "<=" else limits[a][1] - v)
-                for a, v in proposal.priced.values.items()
-                if a in limits and a != "latency_ms"
-            },
+            priced.values,
         )
         folder = self._folder(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         if card is not None:
-            write_json(folder / "cost.json", card.to_json())
-        return self._dispatch(trial.number, 0, dict(proposal.priced.values))
+            write_json(folder / "cost.json", card.to_json(), durable=False)  # can be counted again
+        return self._dispatch(trial.number, 0, dict(priced.values))
 
     def _dispatch(self, number: int, rung: int, known: dict[str, float] | None = None) -> Ticket:
         trial = self.record.trial(number)
