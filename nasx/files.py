@@ -16,18 +16,21 @@ from nasx.errors import NasxError
 LEAST_FREE = 500 * 2**20  # bytes a run folder must have left before a trial is dispatched
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically and durably (temporary, fsync, rename, fsync of the folder)."""
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file atomically, and durably unless said otherwise (fsync of file and folder)."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -35,9 +38,9 @@ def write_text(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically and durably."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write JSON atomically, and durably unless said otherwise."""
+    write_text(path, json.dumps(value, indent=1) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> Any:

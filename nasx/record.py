@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasx.axes import AXES
 from nasx.files import append_json, read_json_lines
 from nasx.rows import Progress, trial_of, with_progress
 from nasx.storage import StudyStore
@@ -64,9 +65,9 @@ class Record:
         trial: Trial,
         params: Mapping[str, Any],
         domains: Mapping[str, BaseDistribution],
-        constraints: Mapping[str, float],
+        known: Mapping[str, float],
     ) -> Trial:
-        """Commit a new trial before it is dispatched; the row gives it its number."""
+        """Commit a new trial before it is dispatched; `known` are its costs by axis."""
         fixed = {
             "space": trial.space,
             "candidate": trial.candidate,
@@ -75,8 +76,11 @@ class Record:
             "card": trial.card,
             "origin": trial.origin,
             "replicate_of": trial.replicate_of,
+            "first_rung": trial.first_rung,
         }
-        trial_id, number = self.store.create(params, domains, constraints, {"nasx": fixed})
+        number = len(self._ids)  # one driver writes, so rows are numbered in their order
+        excess = self._excesses(known, static=True)
+        trial_id = self.store.create(params, domains, excess, {"nasx": fixed})
         new = Trial(**{**vars(trial), "number": number, "state": State.RUNNING})
         self._ids[number], self._trials[number] = trial_id, new
         self._progress[number] = Progress()
@@ -154,22 +158,21 @@ class Record:
         progress.phase = "done"
         values = progress.rungs[-1].values if progress.rungs else {}
         told = [values[a] for a in self.study.objectives] if state is State.COMPLETE else None
-        measured = {
-            a: _excess(operator, limit, values[a])
-            for a, (operator, limit) in self.study.limits().items()
-            if a in values
-        }
-        self.store.finish(self._ids[number], asdict(progress), measured, state, told)
+        excess = self._excesses(values, static=False)
+        self.store.finish(self._ids[number], asdict(progress), excess, state, told)
         self._open.discard(number)
         return self._refresh(number, state)
+
+    def _excesses(self, values: Mapping[str, float], *, static: bool) -> dict[str, float]:
+        """Return how far values are past their limits (<= 0 is feasible), static axes or others."""
+        return {
+            axis: values[axis] - limit if operator == "<=" else limit - values[axis]
+            for axis, (operator, limit) in self.study.limits().items()
+            if axis in values and (AXES[axis].kind == "static") is static
+        }
 
     def _refresh(self, number: int, state: State | None) -> Trial:
         progress = self._progress[number]
         new = with_progress(self._trials[number], progress, state)
         self._trials[number] = new
         return new
-
-
-def _excess(operator: str, limit: float, value: float) -> float:
-    """Return how far a value is past its limit (<= 0 is feasible)."""
-    return value - limit if operator == "<=" else limit - value

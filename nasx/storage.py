@@ -51,8 +51,8 @@ class StudyStore:
         domains: Mapping[str, BaseDistribution],
         constraints: Mapping[str, float],
         attributes: Mapping[str, Any],
-    ) -> tuple[int, int]:
-        """Insert a RUNNING row in one transaction; return its id and number."""
+    ) -> int:
+        """Insert a RUNNING row in one transaction; return its id."""
         import optuna
 
         row = optuna.trial.create_trial(
@@ -62,8 +62,7 @@ class StudyStore:
             user_attrs=dict(attributes),
             constraints=dict(constraints) or None,
         )
-        trial_id = self._storage.create_new_trial(self._study_id, template_trial=row)
-        return trial_id, self._storage.get_trial_number_from_id(trial_id)
+        return self._storage.create_new_trial(self._study_id, template_trial=row)
 
     def set_progress(self, trial_id: int, progress: Mapping[str, Any]) -> None:
         """Rewrite the changing part of a row."""
@@ -77,14 +76,12 @@ class StudyStore:
         state: State,
         values: Sequence[float] | None,
     ) -> None:
-        """Write a row's last progress and its final state."""
+        """Write a row's last progress, the constraints not known before, and its final state."""
         import optuna
 
         self.set_progress(trial_id, progress)
-        known = self._storage.get_trial_system_attrs(trial_id)
         for name, excess in constraints.items():
-            if f"constraints:{name}" not in known:
-                self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", excess)
+            self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", excess)
         told = {
             State.COMPLETE: optuna.trial.TrialState.COMPLETE,
             State.STOPPED: optuna.trial.TrialState.PRUNED,

@@ -56,6 +56,7 @@ class Trial:
     reason: str | None = None
     origin: str = ""  # how it was proposed: start:baseline, gp, local, repaired, random, replicate
     replicate_of: int | None = None
+    first_rung: int = 0  # the lowest at which its recipe's scores may be compared
     seconds: float = 0.0  # wall seconds, all segments
     diagnosis: dict[str, float] = field(default_factory=dict)
 

@@ -50,9 +50,10 @@ class Simulated:
         faults: dict[int, str] | None = None,
         journal: Path | None = None,
         imports: bool = False,
+        comparable: float = 0.0,
     ) -> None:
         self.seconds, self.faults, self.journal = seconds, faults or {}, journal
-        self.imports = imports
+        self.imports, self.comparable = imports, comparable
 
     def fingerprint(self) -> str:
         return "simulated"
@@ -68,6 +69,9 @@ class Simulated:
         return CostCard(
             params=macs // 10, params_trained=macs // 10, bytes=4, macs=macs, macs_max=macs
         )
+
+    def comparable_from(self, candidate: Hill) -> float:
+        return self.comparable
 
     def latency(self, candidate: Hill) -> float:
         return candidate.macs() / 1e6

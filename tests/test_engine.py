@@ -54,6 +54,12 @@ def test_every_trial_ends_stopped_or_complete(tmp_path: Path) -> None:
     assert all(t.samples == 300 for t in found.trials if t.state is State.STOPPED)
 
 
+def test_rungs_before_scores_may_be_compared_are_skipped(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(9, rungs=3), Simulated(comparable=0.2))
+    assert {r.rung for t in found.trials for r in t.rungs} == {1, 2}
+    assert Counter(t.state for t in found.trials) == {State.COMPLETE: 3, State.STOPPED: 6}
+
+
 def test_the_baseline_goes_first(tmp_path: Path) -> None:
     first = ran(tmp_path, study(2, rungs=1)).trials[0]
     assert first.origin == "start:baseline"

@@ -109,8 +109,8 @@ class Engine:
     def _next(self, wait: bool) -> Ticket | None:
         if self.queue:
             number = self.queue.pop(0)
-            again = self.record.trial(number).replicate_of is not None
-            rung = len(self.budgets) - 1 if again else len(self.record.progress(number).rungs)
+            trial = self.record.trial(number)
+            rung = trial.rungs[-1].rung + 1 if trial.rungs else trial.first_rung
             return self._dispatch(number, rung)
         promotion = self.rungs.next()
         if promotion:
@@ -142,28 +142,29 @@ class Engine:
 
     def _replicate(self, original: Trial, seed: int) -> Ticket:
         """Commit a front member again with another seed; it is trained fully in one segment."""
-        trial = self.record.add(
-            replace(
-                original, rungs=(), origin="replicate", seed=seed, replicate_of=original.number
-            ),
-            {},
-            {},
-            {},
+        again = replace(
+            original,
+            rungs=(),
+            origin="replicate",
+            seed=seed,
+            replicate_of=original.number,
+            first_rung=len(self.budgets) - 1,
         )
+        known = known_costs(original)
+        trial = self.record.add(again, {}, {}, known)
         self._folder(trial.number).mkdir(parents=True, exist_ok=True)
-        return self._dispatch(trial.number, len(self.budgets) - 1, known_costs(original))
+        return self._dispatch(trial.number, trial.first_rung, known)
 
     def _begin(self, proposal: Proposal) -> Ticket:
         """Commit a proposal as a row, then make its first ticket."""
         for rejection in proposal.rejections:
             self.record.reject(rejection)
         self.record.count_duplicates(proposal.duplicates)
-        card = proposal.priced.card
+        priced, card = proposal.priced, proposal.priced.card
         summary = {} if card is None else {**card.to_json(), "by_layer": []}
         proposer = next(p for p in self.proposers if p.reference == proposal.space)
         prefix = f"{proposer.space.name}." if len(self.proposers) > 1 else ""
         told = {n: distribution(proposer.domains[n]) for n in proposal.params}
-        limits = self.study.limits()
         trial = self.record.add(
             Trial(
                 number=-1,
@@ -174,21 +175,25 @@ class Engine:
                 seed=proposal.seed,
                 card=summary,
                 origin=proposal.origin,
-                replicate_of=proposal.replicate_of,
+                first_rung=self._first_rung(proposer, proposal),
             ),
             {prefix + n: v for n, v in proposal.params.items()},
             {prefix + n: d for n, d in told.items()},
-            {
-                a: (v - limits[a][1] if limits[a][0] == "<=" else limits[a][1] - v)
-                for a, v in proposal.priced.values.items()
-                if a in limits and a != "latency_ms"
-            },
+            priced.values,
         )
         folder = self._folder(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         if card is not None:
-            write_json(folder / "cost.json", card.to_json())
-        return self._dispatch(trial.number, 0, dict(proposal.priced.values))
+            write_json(folder / "cost.json", card.to_json(), durable=False)  # can be counted again
+        return self._dispatch(trial.number, trial.first_rung, dict(priced.values))
+
+    def _first_rung(self, proposer: Proposer, proposal: Proposal) -> int:
+        """Return the lowest rung at which the candidate's scores may be compared."""
+        if proposal.priced.fault is not None:
+            return 0  # it cannot be built; the worker says why
+        least = proposer.gate.evaluator.comparable_from(proposal.candidate)
+        full = self.budgets[-1]
+        return next(i for i, budget in enumerate(self.budgets) if budget >= min(1.0, least) * full)
 
     def _dispatch(self, number: int, rung: int, known: dict[str, float] | None = None) -> Ticket:
         trial = self.record.trial(number)

@@ -97,6 +97,9 @@ class Evaluator(Protocol):
     def price(self, candidate: Space) -> CostCard:
         """Return the cost card of the untrained deployed network."""
 
+    def comparable_from(self, candidate: Space) -> float:
+        """Return the progress in [0, 1] before which the candidate's scores mean nothing."""
+
     def latency(self, candidate: Space) -> float:
         """Return the provisional latency in ms (asked only where a study limits it)."""
 

@@ -46,7 +46,6 @@ class Proposal:
     rejections: tuple[Rejection, ...] = ()
     duplicates: int = 0
     seed: int = 0
-    replicate_of: int | None = None
 
 
 @dataclass

@@ -29,7 +29,8 @@ class Rungs:
         """Keep the score of a trial at a rung; a higher rung implies promotion from below."""
         self._scores[rung][number] = tuple(values[name] for name in self.directions)
         for below in range(rung):
-            self._promoted[below].add(number)
+            if number in self._scores[below]:  # a recipe may skip rungs
+                self._promoted[below].add(number)
 
     def promoted(self, rung: int, number: int) -> None:
         """Note that a trial was sent on from a rung."""

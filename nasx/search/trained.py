@@ -73,6 +73,10 @@ class Trained:
         shape = candidate.input_shape(self.task.shape)
         return card_of(candidate.decide(model), shape, trained=model)
 
+    def comparable_from(self, candidate: Space) -> float:
+        """Return what the candidate's recipe says."""
+        return candidate.recipe(self.task.shape).comparable_from
+
     def latency(self, candidate: Space) -> float:
         """Time the untrained deployed network; provisional until the quiet pass."""
         import torch
