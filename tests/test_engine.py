@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nasx.errors import NasxError, NothingFeasible, NoTrialCompleted
+from nasx.errors import Interrupted, NasxError, NothingFeasible, NoTrialCompleted
 from nasx.files import locked
 from nasx.run import Run, status
 from nasx.search.search import search
@@ -198,7 +198,8 @@ def test_samplers_bear_limits_beside_running_trials_and_refusals(
     assert first is not None
     drawn = Drawn(first.space, first.key, first.candidate.values(), first.origin)
     second = proposer.propose(View(found.trials, found.rejections, (drawn,)))
-    assert second is not None and second.key != first.key
+    assert second is not None
+    assert second.key != first.key
 
 
 def test_strict_order_gives_the_same_proposals(tmp_path: Path) -> None:
@@ -284,3 +285,61 @@ def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
         if what == "finish":
             reached[number, rung] = int(samples)
     assert kills == 10
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from test_engine import study
+from simulated import Simulated
+from nasx.errors import Interrupted
+from nasx.search.search import search
+from nasx.terminal import PlainDisplay
+
+
+class Impatient(PlainDisplay):
+    def trial(self, trial, progress):
+        super().trial(trial, progress)
+        if progress.done == 3:
+            for _ in range(int(sys.argv[2])):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+try:
+    search(study(24, rungs=1), Path(sys.argv[1]), evaluate=Simulated(), display=Impatient())
+except Interrupted as error:
+    print("nasx:", error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("presses", "last"),
+    [
+        (1, "nasx: stopped: 3 of 24 trials are in the record"),
+        (2, "left at once: the same command continues from the record"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(tmp_path: Path, presses: int, last: str) -> None:
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "run"), str(presses)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 130, done.stderr
+    assert "stopping: the running trials are being saved" in done.stderr
+    assert lines[-1] == last
+    assert len(Run(tmp_path / "run").snapshot().trials) == 3
+
+
+def test_ctrl_c_outside_the_trials_is_an_interruption_too(tmp_path: Path) -> None:
+    class Pressed(Simulated):
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="every finished trial is in the record"):
+        ran(tmp_path, study(2), Pressed())

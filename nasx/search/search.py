@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
 from nasx.search.proposals import Proposer
 from nasx.search.replicates import missing_replicate
-from nasx.search.showing import Showing
+from nasx.search.showing import Showing, left_tidy
 from nasx.search.trained import Trained
 from nasx.storage import open_store
 from nasx.study import Study, changes
+from nasx.trial import State, Trial
 
 if TYPE_CHECKING:
     from nasx.tasks.base import Split
@@ -49,7 +50,8 @@ def search(
     """
     folder = Path(out) if out is not None else Path("runs") / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", f"{folder} is in use by another nasx search"):
+    in_use = f"{folder} is in use by another nasx search"
+    with left_tidy(display), locked(folder / "lock", in_use):
         demand_space(folder)
         study = _continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
@@ -159,8 +161,7 @@ def _search(
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
         if dashboard:
             showing.note(dashboard_lines())
-    engine = Engine(record, proposers(study, evaluator), slots=slots, shown=showing.trial)
-    showing.engine = engine
+    engine = Engine(record, proposers(study, evaluator), slots=slots, showing=showing)
     try:
         if inline:
             run_inline(engine, evaluator, folder / "stop")
@@ -172,8 +173,16 @@ def _search(
             leave_ray()
     engine.verdict()
     if engine.stopping:
-        saved = len(record.unfinished)
-        raise Interrupted(f"stopped; {saved} trials will go on where they were saved")
+        raise Interrupted(stopped_at(record.trials, study.search.trials))
+
+
+def stopped_at(trials: Sequence[Trial], budget: int) -> str:
+    """Say what a stopped search leaves: nothing is lost, what had begun goes on."""
+    saved = sum(t.state is State.INTERRUPTED for t in trials)
+    parts = [f"{len(trials) - saved} of {budget} trials are in the record"]
+    if saved:
+        parts.append(f"{saved} more {'was' if saved == 1 else 'were'} saved on the way")
+    return f"stopped: {', '.join(parts)}"
 
 
 def _anything_left(record: Record) -> bool:
