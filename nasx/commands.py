@@ -200,13 +200,24 @@ def _show_front(entries: list[dict[str, Any]]) -> None:
     rows = [
         {"trial": e["trial"], "space": e["space"], **e["objectives"],
          **{f"test {k}": v for k, v in e["test"].items()}}
-        for e in entries
+        for e in _best_first(entries)
     ]  # fmt: skip
     click.echo(
         table(rows)
         if rows
         else "the front is empty: no feasible trial reached full fidelity; --add-trials continues"
     )
+
+
+def _best_first(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from nasx.axes import AXES
+    from nasx.results.knee import primary
+
+    if not entries:
+        return []
+    score = primary(entries[0]["objectives"])
+    down = AXES[score].direction == "maximize"
+    return sorted(entries, key=lambda e: e["objectives"][score], reverse=down)
 
 
 def _budget_row(row: dict[str, Any]) -> dict[str, Any]:

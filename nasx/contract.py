@@ -168,6 +168,12 @@ def _written(candidate: Space, shape: TaskShape, faults: Faults) -> None:
     with faults.guard("key", candidate):
         text = json.dumps(candidate.values())
         key = candidate.key(shape)
+        if candidate.key(shape) != key:
+            said = (
+                "it changes from call to call: canonical(shape) must follow from the fields alone"
+            )
+            faults.add("key", candidate, said)
+            return
         copies = {
             "JSON": type(candidate).from_json(json.loads(text)),
             "flat values": type(candidate).from_flat(candidate.flat()),

@@ -113,7 +113,7 @@ class Space:
                 object.__setattr__(self, field.name, value)
             fault = domain.fault(value)
             if fault:
-                faults.append(f"{type(self).__name__}.{field.name} = {value!r}: {fault}")
+                faults.append(f"{type(self).__name__}.{field.name} = {value!r} {fault}")
         if faults:
             raise SpaceError("; ".join(faults))
 
@@ -217,15 +217,18 @@ class Space:
             leaves.update(field.metadata["domain"].scatter(field.name, getattr(self, field.name)))
         return leaves
 
-    def active(self) -> dict[str, Any]:
-        """Return `values` with every inactive field at its default."""
+    def in_effect(self) -> dict[str, Any]:
+        """Return `values` without the fields that are not active: what a reader should see."""
         values = self.values()
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             domain = field.metadata["domain"]
-            if isinstance(domain, When) and values[domain.name] not in domain.values:
-                default = domain.default
-                values[field.name] = list(default) if isinstance(default, tuple) else default
+            if isinstance(domain, When) and getattr(self, domain.name) not in domain.values:
+                del values[field.name]
         return values
+
+    def active(self) -> dict[str, Any]:
+        """Return `values` with every inactive field at its default."""
+        return type(self).from_json(self.in_effect()).values()
 
     def key(self, shape: TaskShape) -> str:
         """Return 12 hex digits, equal exactly for equal network, input and recipe."""

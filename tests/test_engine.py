@@ -86,6 +86,12 @@ def test_when_all_fail_it_says_so(tmp_path: Path) -> None:
         ran(tmp_path, study(2), Simulated(faults={0: "raise", 1: "raise"}))
 
 
+def test_when_none_reaches_full_fidelity_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoTrialCompleted, match="2 trials ran and none reached full fidelity: "):
+        ran(tmp_path, study(2, rungs=2))
+    assert len(ran(tmp_path, study(2, rungs=2), add_trials=4).trials) == 6
+
+
 def test_the_same_call_continues_and_runs_nothing_again(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     before = ran(tmp_path / "run", study(9), Simulated(journal=journal))

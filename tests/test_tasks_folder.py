@@ -164,6 +164,7 @@ def test_a_corrupt_image_is_named(plain: Path, damage: Any, name: str) -> None:
     with pytest.raises(NasxError, match=rf"{name} is a corrupt image") as caught:
         task(plain).fingerprint()
     assert "\n" not in str(caught.value)
+    assert "object at" not in str(caught.value)
 
 
 def test_an_image_too_large_to_decode_is_named(

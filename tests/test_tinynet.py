@@ -106,3 +106,9 @@ def test_repair_keeps_the_limit() -> None:
     assert repaired is not None
     assert repaired.macs(PHOTO) <= 1e6
     assert TinyNet().repair(PHOTO, {"macs": 10.0}) is None
+
+
+def test_what_is_not_in_effect_is_not_shown() -> None:
+    assert "w" not in TinyNet(c=0.3, w=0.7).in_effect()
+    assert "c" not in TinyNet(width="free", w=0.7).in_effect()
+    assert TinyNet(c=0.3, w=0.7).active()["w"] == TinyNet().w

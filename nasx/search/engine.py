@@ -168,7 +168,7 @@ class Engine:
             Trial(
                 number=-1,
                 space=proposal.space,
-                candidate=proposal.candidate.values(),
+                candidate=proposal.candidate.in_effect(),
                 key=proposal.key,
                 state=State.RUNNING,
                 seed=proposal.seed,
@@ -264,10 +264,18 @@ class Engine:
         if self.trouble is not None:
             raise self.trouble
         trials = self.record.trials
-        if trials and not self.stopping and all(t.state is State.FAILED for t in trials):
+        if not trials or self.stopping or any(t.state is State.COMPLETE for t in trials):
+            return
+        failed = [t for t in trials if t.state is State.FAILED]
+        if len(failed) == len(trials):
             raise NoTrialCompleted(
-                f"{len(trials)} trials ran and all failed; the first: {trials[0].reason}"
+                f"{len(trials)} trials ran and all failed; the first: {failed[0].reason}"
             )
+        also = f" ({len(failed)} failed; the first: {failed[0].reason})" if failed else ""
+        raise NoTrialCompleted(
+            f"{len(trials)} trials ran and none reached full fidelity{also}: continue with "
+            "--add-trials, or give search.hours more, or begin anew with fewer fidelity.rungs"
+        )
 
     # -- proposals -----------------------------------------------------------------------------
 

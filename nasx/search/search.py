@@ -13,7 +13,7 @@ import yaml
 from nasx.errors import Interrupted, NasxError
 from nasx.files import demand_space, locked, read_json, write_json, write_text
 from nasx.record import Record
-from nasx.run import Run
+from nasx.run import Run, study_of
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
@@ -49,7 +49,12 @@ def search(
     is in use or belongs to another study.
     """
     folder = Path(out) if out is not None else Path("runs") / study.name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NasxError(
+            f"{folder} cannot be a run folder ({error.strerror}); give --out for another one"
+        ) from error
     in_use = f"{folder} is in use by another nasx search"
     with left_tidy(display), locked(folder / "lock", in_use):
         demand_space(folder)
@@ -75,7 +80,7 @@ def _continued(folder: Path, study: Study, add_trials: int) -> Study:
     """Return the study to run in this folder; refuse a folder that holds another one."""
     resolved = folder / "resolved.yaml"
     if resolved.is_file():
-        old = Study.model_validate(yaml.safe_load(resolved.read_text()))
+        old = study_of(folder)
         differences = changes(old, study)
         if differences:
             raise NasxError(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nasx.errors import NasxError
+from nasx.errors import MissingData, NasxError
 from nasx.tasks.augment import Augment
 from nasx.tasks.base import Split, Task
 from nasx.tasks.cache import Bytes, Cached, cached, digest
@@ -181,7 +181,7 @@ def cifar10(path: str, train: int = 45_000, valid: int = 5_000, test: int = TEST
     if where.is_dir():
         missing = [name for name in ARCHIVES if not (where / name).is_file()]
         if missing:
-            raise NasxError(
+            raise MissingData(
                 f"task 'cifar10': {where} lacks {', '.join(missing)}; path must be the unpacked "
                 "cifar-10-batches-py folder"
             )

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nasx.errors import NasxError
 from nasx.tasks.cache import Bytes
@@ -40,7 +40,13 @@ def read_square(path: Path, side: int) -> Bytes:
         raise NasxError(f"{path} is too large an image to decode; shrink or remove it") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
         raise NasxError(
-            f"{path} is a corrupt image ({str(error) or type(error).__name__}); "
-            "replace or remove it"
+            f"{path} is a corrupt image ({_why(error)}); replace or remove it"
         ) from error
     return np.asarray(small)
+
+
+def _why(error: Exception) -> str:
+    """Return a decoder's reason; Pillow's words for an unknown kind name an object of ours."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known kind"
+    return str(error) or type(error).__name__
