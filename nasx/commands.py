@@ -55,9 +55,10 @@ def search(
 
         emit(counts(run))
         return
-    _show_front(nasx.front(run))
+    entries = nasx.front(run)
+    _show_front(entries)
     click.echo(f"report: {run.path / 'report.html'}")
-    click.echo(f"next:   nasx rule {run.path} | nasx export {run.path} knee")
+    _show_next(run.path, bool(entries))
 
 
 @click.command()
@@ -194,6 +195,14 @@ def export(run: Path, which: str, storage: str | None, out: Path | None, as_json
 
     folder = nasx.export(nasx.Run(run, storage), which, out)
     emit({"bundle": str(folder)}) if as_json else click.echo(folder)
+
+
+def _show_next(run: Path, front: bool) -> None:
+    able = {"rule": (run / "rule.json").is_file(), "export": front}
+    commands = {"rule": f"nasx rule {run}", "export": f"nasx export {run} knee"}
+    following = [commands[name] for name, can in able.items() if can]
+    if following:
+        click.echo(f"next:   {' | '.join(following)}")
 
 
 def _show_front(entries: list[dict[str, Any]]) -> None:
