@@ -47,14 +47,17 @@ def cost(
     settings.update(values or {})
     shape = None
     if published is not None:
-        points = {point.name: point for point in cls.published}
-        if published not in points:
-            near = hint(published, points)
+        points = {point.name.lower(): point for point in cls.published}  # papers write A, B, C
+        point = points.get(published.lower())
+        if point is None:
+            near = hint(published, [p.name for p in cls.published])
             raise SpaceError(f"space '{cls.name}' has no published point '{published}'; {near}")
-        point = points[published]
         settings, shape = {**point.candidate, **settings}, point.shape
     candidate = _candidate(cls, settings)
     shape = _shape(task) or shape or _default_shape(cls)
+    refusal = candidate.refusal(shape)
+    if refusal:
+        raise SpaceError(f"space '{cls.name}': {refusal}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = candidate.build(shape)
