@@ -18,7 +18,8 @@ from nasx.cost.api import cost
 from nasx.errors import SpaceError
 from nasx.shape import TaskShape
 from search_spaces._backbones import SqueezeExcite, plan_macs
-from search_spaces.tinynet import BASES, TinyNet, base_macs, scaled, w_identity, w_solved
+from search_spaces._bases import BASES, base_macs, scaled
+from search_spaces.tinynet import TinyNet, w_identity, w_solved
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tinynet_networks.json").read_text())
 NETWORKS = GOLDEN["networks"]
