@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from nasx.shape import TaskShape
+
 Operator = Callable[[int, int, int, int, str], nn.Module]  # (c_in, c_out, kernel, stride, where)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -251,3 +253,45 @@ def _start(layer: nn.Module, fan: str) -> None:
         bound = 1.0 / math.sqrt(layer.out_features if fan == "out" else layer.in_features)
         nn.init.uniform_(layer.weight, -bound, bound)
         nn.init.zeros_(layer.bias)
+
+
+class Base(NamedTuple):
+    """A network to multiply: its plan, the side it is meant for, and how channels round."""
+
+    plan: Plan
+    side: int
+    divisor: int
+
+
+def b0(shape: TaskShape) -> Base:
+    """Return EfficientNet-B0 (arXiv:1905.11946, table 1); its side is 224 whatever the task's."""
+    rows = (  # channels, repeats, kernel, stride, expand
+        (16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6),
+        (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6),
+    )  # fmt: skip
+    stages = tuple(Stage(*row, squeeze=0.25) for row in rows)
+    plan = Plan(shape.input[0], 32, stages, 1280, shape.classes, dropout=0.2)
+    return Base(plan, 224, 8)
+
+
+def micro(shape: TaskShape) -> Base:
+    """Return a base for small images, in B0's manner: its side is the task's own.
+
+    It divides the side by at most 8 and leaves a map of 8 x 8 where the side allows it: strides
+    are given up from the stem on (total 8 from side 64 on, 4 from 32, 2 from 16, else 1).
+    """
+    side = shape.side
+    twice = min(3, max(0, (side // 8).bit_length() - 1))  # halvings that leave 8 pixels
+    first, second, stem = (2 if twice > i else 1 for i in range(3))
+    stages = (
+        Stage(20, 2, stride=first, kind="conv"),
+        Stage(40, 3, stride=second, kind="conv"),
+    )
+    plan = Plan(
+        shape.input[0], 16, stages, 96, shape.classes, stem,
+        activation="relu", pool="max", fan="in",  # few classes: fan "out" would start too large
+    )  # fmt: skip
+    return Base(plan, side, 2)
+
+
+BASES: dict[str, Callable[[TaskShape], Base]] = {"micro": micro, "b0": b0}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -19,7 +19,7 @@ from nasx.recipe import Phase, Recipe, Step, adamw, one_cycle
 from nasx.shape import Shape, TaskShape
 from nasx.space import Published, Space, choice, real, when
 from nasx.tasks.base import Task
-from search_spaces._backbones import Plan, Stage, network, plan_macs, plan_params
+from search_spaces._backbones import BASES, Base, Plan, network, plan_macs, plan_params
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution (arXiv:1905.11946, section 3.3)
 LOWEST, HIGHEST = 0.35, 1.3  # widths
@@ -27,48 +27,6 @@ OVER = 0.01  # how far above its target a solved width may go
 NEAR = 0.05  # how far a searched candidate may be from its c, in units of the base's MACs
 MEETS = 0.03  # how near to a budget a candidate made for it must come
 LARGE = 160  # rules build on B0 from this input side on, on the micro base below
-
-
-class Base(NamedTuple):
-    """A network to multiply: its plan, the side it is meant for, and how channels round."""
-
-    plan: Plan
-    side: int
-    divisor: int
-
-
-def b0(shape: TaskShape) -> Base:
-    """Return EfficientNet-B0 (arXiv:1905.11946, table 1); its side is 224 whatever the task's."""
-    rows = (  # channels, repeats, kernel, stride, expand
-        (16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6),
-        (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6),
-    )  # fmt: skip
-    stages = tuple(Stage(*row, squeeze=0.25) for row in rows)
-    plan = Plan(shape.input[0], 32, stages, 1280, shape.classes, dropout=0.2)
-    return Base(plan, 224, 8)
-
-
-def micro(shape: TaskShape) -> Base:
-    """Return a base for small images, in B0's manner: its side is the task's own.
-
-    It divides the side by at most 8 and leaves a map of 8 x 8 where the side allows it: strides
-    are given up from the stem on (total 8 from side 64 on, 4 from 32, 2 from 16, else 1).
-    """
-    side = shape.side
-    twice = min(3, max(0, (side // 8).bit_length() - 1))  # halvings that leave 8 pixels
-    first, second, stem = (2 if twice > i else 1 for i in range(3))
-    stages = (
-        Stage(20, 2, stride=first, kind="conv"),
-        Stage(40, 3, stride=second, kind="conv"),
-    )
-    plan = Plan(
-        shape.input[0], 16, stages, 96, shape.classes, stem,
-        activation="relu", pool="max", fan="in",  # few classes: fan "out" would start too large
-    )  # fmt: skip
-    return Base(plan, side, 2)
-
-
-BASES: dict[str, Callable[[TaskShape], Base]] = {"micro": micro, "b0": b0}
 
 
 def rounded(channels: float, divisor: int) -> int:

@@ -147,7 +147,7 @@ def test_a_solved_width_is_the_largest_within_one_percent(
     w = candidate.solved_width(shape)
     counted = [plan_macs(scaled(whole, v, candidate.d), side) for v in np.linspace(0.35, 1.3, 191)]
     assert counted == sorted(counted)
-    wider = [m for v, m in zip(np.linspace(0.35, 1.3, 191), counted, strict=True) if v > w]
+    wider = [m for v, m in zip(np.linspace(0.35, 1.3, 191), counted, strict=True) if v > w + 1e-6]
     assert all(m > most for m in wider)
     c = candidate.macs(shape) / base_macs(base, shape)
     if candidate.refusal(shape) is None:

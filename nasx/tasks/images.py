@@ -39,7 +39,9 @@ def read_square(path: Path, side: int) -> Bytes:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise NasxError(f"{path} is too large an image to decode; shrink or remove it") from error
     except UnidentifiedImageError as error:
-        raise NasxError(f"{path} is no image that Pillow can read; replace or remove it") from error
+        raise NasxError(
+            f"{path} is a corrupt image (in no known format); replace or remove it"
+        ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError ...
         raise NasxError(
             f"{path} is a corrupt image ({str(error) or type(error).__name__}); "
