@@ -76,7 +76,7 @@ def measure(
     seed: int = 0,
     raw: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Time one ONNX file, or the deployed networks of a run's front together; fastest first.
+    """Time one ONNX file, or the deployed networks of a run's front together; least minimum first.
 
     `measure` is the setting (default: the run's own); the single values override it. Returns rows
     {"network", median_ms, min_ms, ...}; raw samples are appended to `raw` as JSON lines.
@@ -99,7 +99,7 @@ def measure(
         setting = _setting(measure or run.snapshot().study.measure, asked)
         timed = time_networks(_front_of(run), setting, seed=seed, raw=raw)
     rows = [{"network": name, **latency.to_json()} for name, latency in timed.items()]
-    return sorted(rows, key=lambda row: float(row["median_ms"]))
+    return sorted(rows, key=lambda row: float(row["min_ms"]))
 
 
 def _space(space: str | type[Space] | Space) -> tuple[type[Space], dict[str, Any]]:
