@@ -284,6 +284,24 @@ def test_other_scores_take_their_error_from_replicates():
     assert known.points[0].error == pytest.approx(0.3)
 
 
+def test_seeds_that_differ_by_more_than_sampling_widen_the_error_of_top1():
+    run = snapshot(planted())
+    first = run.trials[0]
+    twins = [
+        replace(
+            first,
+            number=100 + i,
+            replicate_of=0,
+            rungs=(RungScore(0, 900, {**first.values, "top1": first.values["top1"] + s}),),
+        )
+        for i, s in enumerate((-5.0, 5.0))
+    ]
+    found = rule(replace(run, trials=(*run.trials, *twins)), Toy, Ten(), macs_of)
+    assert all(p.error == pytest.approx(5.0) for p in found.points)
+    alone = rule(run, Toy, Ten(), macs_of)
+    assert max(p.error for p in alone.points) < 1.5
+
+
 def test_too_few_points_are_refused_and_still_shown():
     found = fitted(planted(n=LEAST_POINTS - 1))
     assert "5 trials lie within one standard error" in found.refused
