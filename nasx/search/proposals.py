@@ -190,7 +190,7 @@ class Proposer:
                 Rejection(
                     space=self.reference,
                     candidate=candidate.values(),
-                    key=key,
+                    key="" if axis == SPACE else key,  # a clamped net may have a legal twin
                     constraint=axis,
                     limit=limit,
                     value=value,
