@@ -55,6 +55,10 @@ def check(space: type[Space], shape: TaskShape | None = None) -> list[Fault]:
     members = list(candidates(space))
     for candidate in members:
         _written(candidate, task.shape, faults)
+        with faults.guard("refusal", candidate):
+            refused_by_itself = candidate.refusal(task.shape)
+            if refused_by_itself and candidate == baseline:
+                faults.add("refusal", baseline, f"{refused_by_itself}: the baseline must stand")
         try:
             card = inspect(candidate, task.shape, faults)
         except SpaceError as error:  # a candidate may refuse a shape, and says why

@@ -148,6 +148,14 @@ class Space:
         """Return the trained networks that this candidate starts from, by name."""
         return {}
 
+    def refusal(self, shape: TaskShape) -> str | None:
+        """Say why this candidate cannot be what its fields ask on `shape`, or return None.
+
+        For fields that exclude each other only once costs are counted. A refused candidate is
+        passed over before it is priced.
+        """
+        return None
+
     def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Self | None:
         """Return the nearest candidate that keeps the upper limits on static costs, or None."""
         return None

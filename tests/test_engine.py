@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ from nasx.errors import Interrupted, NasxError, NothingFeasible, NoTrialComplete
 from nasx.files import locked
 from nasx.run import Run, status
 from nasx.search.search import search
+from nasx.shape import TaskShape
 from nasx.study import Study
 from nasx.trial import Snapshot, State
-from simulated import Simulated
+from simulated import Hill, Simulated
 
 HILL = f"{Path(__file__).parent / 'simulated.py'}:Hill"
 
@@ -148,6 +151,27 @@ def test_refused_candidates_take_no_number(tmp_path: Path) -> None:
     assert status(found)["rejected"] == {"macs": len(found.rejections)}
 
 
+class Wary(Hill):
+    """Refuses what its fields ask together; the nearest that stands is one layer less."""
+
+    name = "wary"
+
+    def refusal(self, shape: TaskShape) -> str | None:
+        return "too deep for its side" if self.depth > self.side // 8 else None
+
+    def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Wary | None:
+        return replace(self, depth=self.side // 8) if self.operator == "conv" else None
+
+
+def test_a_space_refuses_or_repairs_what_its_fields_ask(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(30, rungs=1, space=f"{__file__}:Wary", search={"seed": 1}))
+    assert all(t.candidate["depth"] <= t.candidate["side"] // 8 for t in found.trials)
+    assert any(t.origin.endswith("repaired") for t in found.trials)
+    assert status(found)["rejected"] == {"space": len(found.rejections)}
+    assert found.rejections
+    assert all(r.candidate["operator"] != "conv" for r in found.rejections)
+
+
 def test_an_empty_feasible_set_is_said(tmp_path: Path) -> None:
     with pytest.raises(NothingFeasible, match=r"no candidate .* nearest has macs = .*<= 1"):
         ran(tmp_path, study(4, constraints={"macs": "<= 1"}))
@@ -162,8 +186,6 @@ def test_an_exhausted_space_ends_the_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["local", "tpe", "gp"])
 def test_samplers_learn_from_stopped_trials(tmp_path: Path, sampler: str) -> None:
     """Change the score of a trial that was stopped: the next proposal changes."""
-    from dataclasses import replace
-
     from nasx.search.search import proposers
     from nasx.search.view import View
 
