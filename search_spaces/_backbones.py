@@ -26,9 +26,21 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
 }
 
-POOLS: dict[str, Callable[[int], nn.Module]] = {
-    "avg": nn.AdaptiveAvgPool2d,
-    "max": nn.AdaptiveMaxPool2d,
+
+class MeanAndMax(nn.Module):
+    """Add the mean and the maximum of each channel: (N, C, H, W) to (N, C, 1, 1).
+
+    The mean gives every place a gradient, the maximum finds an object that is small.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return mean + maximum over the places."""
+        return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)
+
+
+POOLS: dict[str, Callable[[], nn.Module]] = {
+    "avg": lambda: nn.AdaptiveAvgPool2d(1),
+    "both": MeanAndMax,
 }
 
 
@@ -62,7 +74,8 @@ class Plan:
     stem_stride: int = 2
     activation: str = "silu"
     dropout: float = 0.0
-    pool: str = "avg"  # how the last map becomes one vector: "avg" or "max"
+    pool: str = "avg"  # how the last map becomes one vector: "avg" or "both" (mean + maximum)
+    gain: float = 1.0  # at which a residual branch starts: the scale of its last normalisation
     fan: str = "out"  # side of the linear layer that sets how large it starts: "out" or "in"
 
     @property
@@ -188,8 +201,10 @@ class Residual(nn.Module):
         return x + out if self.skip else out
 
 
-def build_block(block: Block, operator: Operator, activation: type[nn.Module]) -> Residual:
-    """Return the module of one block."""
+def build_block(
+    block: Block, operator: Operator, activation: type[nn.Module], gain: float
+) -> Residual:
+    """Return the module of one block; where it has a skip, its branch starts at `gain`."""
     where, kind, c_in, c_mid, c_out, kernel, stride, squeeze = block
     layers: list[nn.Module] = []
     if kind == "conv":
@@ -204,7 +219,11 @@ def build_block(block: Block, operator: Operator, activation: type[nn.Module]) -
         if squeeze:
             layers += [SqueezeExcite(c_mid, squeeze, activation)]
         layers += [operator(c_mid, c_out, 1, 1, f"{where}.project"), nn.BatchNorm2d(c_out)]
-    return Residual(layers, skip=stride == 1 and c_in == c_out)
+    skip = stride == 1 and c_in == c_out
+    if skip:
+        last = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)][-1]
+        nn.init.constant_(last.weight, gain)
+    return Residual(layers, skip)
 
 
 def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
@@ -225,14 +244,14 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
         operator(channels, plan.head, 1, 1, "head"), nn.BatchNorm2d(plan.head), activation()
     )
     classifier = nn.Sequential(
-        POOLS[plan.pool](1),
+        POOLS[plan.pool](),
         nn.Flatten(),
         nn.Dropout(plan.dropout),
         nn.Linear(plan.head, plan.classes),
     )
     model = nn.Sequential()
     model.add_module("stem", stem)
-    body = [build_block(block, operator, activation) for block in blocks(plan)]
+    body = [build_block(block, operator, activation, plan.gain) for block in blocks(plan)]
     model.add_module("stages", nn.Sequential(*body))
     model.add_module("head", head)
     model.add_module("classifier", classifier)

@@ -37,6 +37,7 @@ def micro(shape: TaskShape) -> Base:
 
     It divides the side by at most 8 and leaves a map of 8 x 8 where the side allows it: strides
     are given up from the stem on (total 8 from side 64 on, 4 from 32, 2 from 16, else 1).
+    Chosen so that it learns in few samples, whatever the seed (docs/measurements/micro_base.md).
     """
     side = shape.side
     twice = min(3, max(0, (side // 8).bit_length() - 1))  # halvings that leave 8 pixels
@@ -47,7 +48,8 @@ def micro(shape: TaskShape) -> Base:
     )
     plan = Plan(
         shape.input[0], 16, stages, 96, shape.classes, stem,
-        activation="relu", pool="max", fan="in",  # few classes: fan "out" would start too large
+        pool="both", fan="in",  # few classes: fan "out" would start too large
+        gain=0.2,  # nearly the identity: deep nets otherwise stay at chance for long
     )  # fmt: skip
     return Base(plan, side, 2)
 

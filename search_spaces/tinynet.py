@@ -124,7 +124,7 @@ class TinyNet(Space):
 
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW; unvaried images: in few samples a small net loses by it."""
-        step = Step(optimizer=adamw(4e-3, 1e-3), factor=one_cycle(warm=0.1))
+        step = Step(optimizer=adamw(6e-3, 1e-3), factor=one_cycle(warm=0.3))
         return Recipe((Phase("train", 1.0, (step,)),), batch=32, augment=False)
 
     def refusal(self, shape: TaskShape) -> str | None:
