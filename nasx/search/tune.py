@@ -31,7 +31,7 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
         asked["gpu"] = resources.gpu
     with stop_on_signal(engine, stop):
         while not engine.finished:
-            searcher = Tickets(engine)
+            searcher = Tickets(engine, stop)
             tuner = tune.Tuner(
                 tune.with_resources(_trainable(evaluator, str(stop.resolve())), asked),
                 tune_config=tune.TuneConfig(
@@ -73,9 +73,9 @@ def _trial_name(trial: Any) -> str:
 class Tickets(Searcher):
     """Ray asks for trials; the engine answers with tickets."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, stop: Path) -> None:
         super().__init__(metric=None, mode=None)
-        self.engine = engine
+        self.engine, self.stop = engine, stop
         self.tickets: dict[str, Ticket] = {}
         self.outcomes: dict[str, Outcome] = {}
 
@@ -95,6 +95,8 @@ class Tickets(Searcher):
         """Return the next ticket as a Tune configuration."""
         if self.engine.finished:
             return Searcher.FINISHED  # for ever: only when nothing can come back
+        if self.engine.trouble is not None:
+            self.stop.touch()  # what still runs saves and comes back
         free = self.engine.slots - len(self.engine.live)
         if free < 1:
             return None
@@ -121,7 +123,6 @@ class Tickets(Searcher):
             self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
         outcome = self.outcomes.pop(trial_id, None)
         self.engine.done(outcome or died(ticket, "the worker process died"))
-        self.engine.record.store.beat()
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the record remembers."""
