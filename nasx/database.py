@@ -62,7 +62,9 @@ def refusal(error: Exception, url: str | None) -> NasxError:
         )
     if isinstance(error, ImportError):
         return _without_driver(error)
-    remedy = next((r for word, r in REMEDIES if word in reason), "check that it runs and the URL")
+    remedy = next(
+        (r for word, r in REMEDIES if word in reason), "check the URL, and that the server runs"
+    )
     return NasxError(f"the record at {_place(url)} cannot be reached: {reason}; {remedy}")
 
 
@@ -76,8 +78,8 @@ def _place(url: str) -> str:
     import sqlalchemy
 
     asked = sqlalchemy.make_url(url)
-    port = f":{asked.port}" if asked.port else ""
-    return f"{asked.host or 'this machine'}{port}/{asked.database or ''}"
+    host = f"{asked.host}:{asked.port}" if asked.port else asked.host
+    return f"{host}/{asked.database}" if host else str(asked.database)
 
 
 def shown(url: str) -> str:

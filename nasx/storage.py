@@ -167,7 +167,7 @@ def _lost(url: str) -> Callable[[Any], None]:
         if context.is_pre_ping or not isinstance(failure, sqlalchemy.exc.OperationalError):
             return  # a stale connection is replaced by itself; anything else is a fault of ours
         raise NasxError(
-            f"{refusal(failure, url)}; nothing finished is lost: run the same command then"
+            f"{refusal(failure, url)}; nothing finished is lost: the same command continues"
         ) from failure
 
     return listener

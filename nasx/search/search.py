@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasx.errors import Interrupted, NoTrialCompleted
+from nasx.errors import Interrupted, NasxError, NoTrialCompleted
 from nasx.files import demand_space, locked
 from nasx.record import Record
 from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
+from nasx.search.joining import prepare_joining
 from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
 from nasx.search.replicates import missing_replicate
@@ -86,7 +87,11 @@ def _search(
     if not _anything_left(record):
         return
     slots, ours = 1, False
+    if inline and (address or dashboard):
+        raise NasxError("--address and --dashboard need `resources: {executor: ray}` in the study")
     if not inline:
+        if address is not None:
+            prepare_joining(address)
         from nasx.search.cluster import dashboard_lines, leave_ray, ray_runs, start_ray
         from nasx.search.tune import run_on_tune
 
