@@ -45,7 +45,8 @@ class Claim:
         self._notes, self._token = notes, uuid.uuid4().hex
         self._end, self._turn = threading.Event(), threading.Lock()
         self._renewed, self._thief = 0.0, ""
-        self._thread = threading.Thread(target=self._beat, name="nasx-claim", daemon=True)
+        name = _thread_name(self._token)
+        self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
 
     def take(self) -> None:
         """Take the record; refuse while another driver gives signs of life."""
@@ -109,4 +110,12 @@ def _name(holder: Mapping[str, Any]) -> str:
 
 def _gone(holder: Mapping[str, Any]) -> bool:
     """Return whether a driver of this very machine is known to be dead."""
-    return holder["host"] == socket.gethostname() and not Path(f"/proc/{holder['pid']}").exists()
+    if holder["host"] != socket.gethostname():
+        return False
+    if holder["pid"] == os.getpid():  # an earlier search of ours, which may not have got to say so
+        return all(t.name != _thread_name(holder["token"]) for t in threading.enumerate())
+    return not Path(f"/proc/{holder['pid']}").exists()
+
+
+def _thread_name(token: str) -> str:
+    return f"nasx-claim-{token}"
