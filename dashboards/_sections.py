@@ -123,17 +123,19 @@ def refused(record: Snapshot) -> str:
     rows = ""
     for (axis, limit), values in sorted(groups.items(), key=lambda x: -len(x[1])):
         label = AXES[axis].label if axis in AXES else axis
-        span = amount(axis, min(values))
+        bound, span = amount(axis, limit), amount(axis, min(values))
         if len(values) > 1:
             span += f" to {amount(axis, max(values))}"
+        if axis == "space":  # refused by the space itself: there is no number to miss
+            label, bound, span = "what the fields ask together", "–", "–"
         rows += (
             f'<tr><th scope=row>{esc(label)}</th><td class="num">{len(values)}</td>'
-            f'<td class="num">{esc(amount(axis, limit))}</td><td class="num">{esc(span)}</td></tr>'
+            f'<td class="num">{esc(bound)}</td><td class="num">{esc(span)}</td></tr>'
         )
     heads = [head("constraint", ""), head("refused", "", number=True),
              head("limit", "", number=True), head("they had", "", number=True)]  # fmt: skip
     share = len(record.rejections) / (len(record.rejections) + len(record.trials))
-    why = f"{100 * share:.0f} % of the new candidates were refused by their cost, untrained."
+    why = f"{100 * share:.0f} % of the new candidates were refused untrained."
     return section("Refused before training", table(heads, rows, "narrow"), why)
 
 

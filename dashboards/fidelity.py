@@ -39,11 +39,12 @@ def collect(record: Snapshot, study: Study) -> list[Rung]:
     """Return one entry for each early rung with pairs of scores."""
     axis = primary(study)
     rungs = []
-    for samples in study.fidelity.budgets()[:-1]:
+    for rung, samples in enumerate(study.fidelity.budgets()[:-1]):
         names, early, full = [], [], []
         for point in points(record, study):
             trial = point.trial
-            at = [r for r in trial.rungs if r.samples == samples and axis in r.values]
+            # Whole batches: a rung at 1,500 samples is scored after 1,504.
+            at = [r for r in trial.rungs if r.rung == rung and axis in r.values]
             if trial.state is State.COMPLETE and at and axis in trial.values:
                 names.append(trial.name)
                 early.append(at[0].values[axis])

@@ -55,9 +55,10 @@ def search(
 
         emit(counts(run))
         return
-    _show_front(nasx.front(run))
+    entries = nasx.front(run)
+    _show_front(entries)
     click.echo(f"report: {run.path / 'report.html'}")
-    click.echo(f"next:   nasx rule {run.path} | nasx export {run.path} knee")
+    _show_next(run.path, bool(entries))
 
 
 @click.command()
@@ -196,17 +197,36 @@ def export(run: Path, which: str, storage: str | None, out: Path | None, as_json
     emit({"bundle": str(folder)}) if as_json else click.echo(folder)
 
 
+def _show_next(run: Path, front: bool) -> None:
+    able = {"rule": (run / "rule.json").is_file(), "export": front}
+    commands = {"rule": f"nasx rule {run}", "export": f"nasx export {run} knee"}
+    following = [commands[name] for name, can in able.items() if can]
+    if following:
+        click.echo(f"next:   {' | '.join(following)}")
+
+
 def _show_front(entries: list[dict[str, Any]]) -> None:
     rows = [
         {"trial": e["trial"], "space": e["space"], **e["objectives"],
          **{f"test {k}": v for k, v in e["test"].items()}}
-        for e in entries
+        for e in _best_first(entries)
     ]  # fmt: skip
     click.echo(
         table(rows)
         if rows
         else "the front is empty: no feasible trial reached full fidelity; --add-trials continues"
     )
+
+
+def _best_first(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from nasx.axes import AXES
+    from nasx.results.knee import primary
+
+    if not entries:
+        return []
+    score = primary(entries[0]["objectives"])
+    down = AXES[score].direction == "maximize"
+    return sorted(entries, key=lambda e: e["objectives"][score], reverse=down)
 
 
 def _budget_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from nasx.commands import JSON, STORAGE
 from nasx.errors import SpaceError
 from nasx.printing import assignments, emit, first_sentence, table
 
+SENTENCE = 200  # characters of a cell that holds a sentence
+
 
 @click.command()
 @click.argument("space", metavar="SPACE")
@@ -104,7 +106,7 @@ def studies(as_json: bool) -> None:
     for name, file in registry.studies().items():
         text = yaml.safe_load(file.read_text(encoding="utf-8"))
         rows.append({"name": name, "desc": text["desc"], "space": text["space"]})
-    emit(rows) if as_json else click.echo(table(rows) or "no study is shipped")
+    emit(rows) if as_json else click.echo(table(rows, SENTENCE) or "no study is shipped")
 
 
 @click.command()
@@ -154,4 +156,4 @@ def _show_space(row: dict[str, Any]) -> None:
     click.echo(table([{"field": k, **v} for k, v in row["fields"].items()]))
     if row["published"]:
         keep = ("name", "params", "macs", "adds", "tolerance", "source")
-        click.echo(table([{k: p[k] for k in keep} for p in row["published"]]))
+        click.echo(table([{k: p[k] for k in keep} for p in row["published"]], SENTENCE))

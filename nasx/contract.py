@@ -55,6 +55,10 @@ def check(space: type[Space], shape: TaskShape | None = None) -> list[Fault]:
     members = list(candidates(space))
     for candidate in members:
         _written(candidate, task.shape, faults)
+        with faults.guard("refusal", candidate):
+            refused_by_itself = candidate.refusal(task.shape)
+            if refused_by_itself and candidate == baseline:
+                faults.add("refusal", baseline, f"{refused_by_itself}: the baseline must stand")
         try:
             card = inspect(candidate, task.shape, faults)
         except SpaceError as error:  # a candidate may refuse a shape, and says why
@@ -168,6 +172,12 @@ def _written(candidate: Space, shape: TaskShape, faults: Faults) -> None:
     with faults.guard("key", candidate):
         text = json.dumps(candidate.values())
         key = candidate.key(shape)
+        if candidate.key(shape) != key:
+            said = (
+                "it changes from call to call: canonical(shape) must follow from the fields alone"
+            )
+            faults.add("key", candidate, said)
+            return
         copies = {
             "JSON": type(candidate).from_json(json.loads(text)),
             "flat values": type(candidate).from_flat(candidate.flat()),

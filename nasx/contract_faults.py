@@ -38,14 +38,14 @@ class Faults:
             self.found.append(Fault(part, spell(candidate) if candidate else "", message))
 
     def raised(self, part: str, candidate: Space | None, error: Exception) -> None:
-        """Note that the space's own code raised, with the line that did."""
+        """Note that the space's code raised, with its own line that did, if there is one."""
         frames = traceback.extract_tb(error.__traceback__)
         own = [f for f in frames if not Path(f.filename).resolve().is_relative_to(HOME)
                and "site-packages" not in f.filename]  # fmt: skip
-        frame = (own or list(frames))[-1]
-        text = " ".join(str(error).split())[:300]
-        place = f"{frame.filename}:{frame.lineno}"
-        self.add(part, candidate, f"{type(error).__name__}: {text} ({place}): mend that line")
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if own:  # a line in a library would send the user to mend what is not theirs
+            said += f" ({own[-1].filename}:{own[-1].lineno}): mend that line"
+        self.add(part, candidate, said)
 
     @contextlib.contextmanager
     def guard(self, part: str, candidate: Space | None) -> Iterator[None]:

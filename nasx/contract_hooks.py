@@ -33,6 +33,8 @@ def check_hooks(space: type[Space], task: Task, faults: Faults) -> None:
         if better is not None and _card(better, task).macs_max > limit:
             said = f"repair(shape, limits) left the MACs above {limit:.0f}: return None instead"
             faults.add("repair", baseline, said)
+        elif better is not None and better.refusal(shape) is not None:
+            faults.add("repair", better, "repair(shape, limits) gave what refusal(shape) refuses")
     with faults.guard("control", baseline):
         control = baseline.control(shape)
         if control is not None and not (card.adds or card.shifts or card.bit_ops or card.lookups):

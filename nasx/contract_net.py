@@ -32,7 +32,11 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         return None
     size = candidate.input_shape(shape)
     inputs = torch.randn(SAMPLES, *size, generator=torch.Generator().manual_seed(0))
-    outputs = list(tensors(model.train()(inputs)))
+    outputs: list[Tensor] | None = None
+    with faults.guard(f"a batch of {tuple(inputs.shape)}", candidate):
+        outputs = list(tensors(model.train()(inputs)))
+    if outputs is None:
+        return None
     said = _misshapen(outputs, shape)
     if said:
         faults.add("output", candidate, said)

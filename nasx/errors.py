@@ -16,6 +16,10 @@ class StudyError(NasxError):
     exit_code = 2
 
 
+class MissingData(NasxError):
+    """Say that data are not where a sound study looks for them."""
+
+
 class SpaceError(NasxError):
     """Refuse a value outside a field's domain, or a space that breaks its contract."""
 

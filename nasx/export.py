@@ -7,15 +7,17 @@ The network is the one that was scored: decided, with the BatchNorm statistics o
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
+from nasx.files import demand_space
 from nasx.trial import Snapshot, State, Trial
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from nasx.modelcard import About
     from nasx.run import Run
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from nasx.space import Space
     from nasx.tasks.base import Task
 
+log = logging.getLogger("nasx")
+
+BUNDLE_ROOM = 16 * 2**20  # bytes of a bundle beside its weights, generously
 SAMPLES = 64  # validation samples that the files are checked on
 READ = 256  # samples per batch while they are picked
 
@@ -50,8 +55,20 @@ def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None
     if not all(isinstance(side, int) for side in shape):
         raise NasxError(f"{trial.name}: the network takes several inputs; export knows one")
     network = deployed_network(candidate, own, checkpoint)
+    demand_space(nearest_folder(folder), room_for(network))
     about = about_trial(snapshot, trial, candidate, own)
     return bundle(network, about, folder, spread_samples(own, shape, SAMPLES))
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the deepest folder on the way to `path` that exists."""
+    return next(p for p in path.resolve().parents if p.is_dir())
+
+
+def room_for(network: nn.Module) -> int:
+    """Return the bytes a bundle takes at most: torch aborts where a disk fills under its hands."""
+    weights = sum(int(t.nbytes) for t in network.state_dict().values())
+    return BUNDLE_ROOM + 4 * weights
 
 
 def chosen(snapshot: Snapshot, which: str) -> Trial:
@@ -60,6 +77,7 @@ def chosen(snapshot: Snapshot, which: str) -> Trial:
 
     if not re.fullmatch(r"t\d{4,}", which):
         entry = select(front(snapshot), which, snapshot.study.objectives)
+        log.info("%s is %s, %s", which, entry["trial"], entry["chosen"])
         which = str(entry["trial"])
     trial = snapshot.trial(int(which[1:]))
     if trial.state is not State.COMPLETE:

@@ -91,11 +91,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def demand_space(folder: Path) -> None:
+def demand_space(folder: Path, needed: int = LEAST_FREE) -> None:
     """Refuse to go on when the disk is nearly full."""
     free = free_bytes(folder)
-    if free < LEAST_FREE:
+    if free < needed:
         raise NasxError(
             f"{folder}: the disk is nearly full ({free / 2**20:.0f} MiB left, "
-            f"{LEAST_FREE / 2**20:.0f} needed); make room and run the same command to continue"
+            f"{needed / 2**20:.0f} needed); make room and run the same command to continue"
         )

@@ -167,7 +167,11 @@ def _survey(
             break
         priced += 1
         price = gate.price(candidate)
-        broken = ("build", 0, 0) if price.card is None else gate.broken(price)
+        broken = gate.broken(price)
+        if broken and (repaired := candidate.repair(shape, gate.upper_limits)) is not None:
+            candidate, price = repaired, gate.price(repaired)  # as the search does
+            broken = gate.broken(price)
+        broken = ("build", 0, 0) if price.fault else broken
         if broken:
             refused[broken[0]] = refused.get(broken[0], 0) + 1
         elif price.card is not None:

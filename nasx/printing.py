@@ -22,12 +22,15 @@ def emit(value: Any) -> None:
     click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False))
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as aligned columns under their keys; numbers stand on the right."""
+def table(rows: Sequence[Mapping[str, Any]], widest: int = WIDEST) -> str:
+    """Return rows as aligned columns under their keys; numbers stand on the right.
+
+    A cell longer than `widest` characters is cut.
+    """
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[cell(row.get(name)) for name in names] for row in rows]
+    cells = [[cell(row.get(name), widest) for name in names] for row in rows]
     right = [all(_is_number(r.get(name)) for r in rows) for name in names]
     wide = [max(len(c[i]) for c in [names, *cells]) for i in range(len(names))]
     lines = []
@@ -37,7 +40,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def cell(value: Any) -> str:
+def cell(value: Any, widest: int = WIDEST) -> str:
     """Return one value as short text."""
     if value is None:
         return "-"
@@ -52,7 +55,7 @@ def cell(value: Any) -> str:
     if isinstance(value, Mapping):
         value = " ".join(f"{k}={cell(v)}" for k, v in value.items())
     text = " ".join(str(value).split())
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return text if len(text) <= widest else text[: widest - 1] + "…"
 
 
 def quantities(text: str) -> list[int]:

@@ -37,9 +37,9 @@ def recalibrate(model: nn.Module, task: Task, shape: Shape, batch: int, seed: in
         layer.momentum = None  # a cumulative average
         layer.train()
     device = next(model.parameters()).device
-    size = min(batch, task.size("train"))
+    size = min(batch, task.size("train"), SAMPLES)
     stream = task.batches("train", shape, size, torch.Generator().manual_seed(seed))
-    for few in islice(stream, max(1, SAMPLES // size)):
+    for few in islice(stream, SAMPLES // size):
         model(moved(few, device).inputs)
     for layer, buffers, momentum in zip(layers, before, momenta, strict=True):
         layer.momentum = momentum

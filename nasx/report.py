@@ -6,11 +6,13 @@ and may load nothing (a content security policy says so to the browser).
 
 from __future__ import annotations
 
+import errno
 import json
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasx.errors import NasxError
 from nasx.files import write_text
 from nasx.trial import Snapshot
 
@@ -28,15 +30,23 @@ POLICY = (
 def report(run: Run | Snapshot | Path | str, out: Path | str | None = None) -> Path:
     """Write the report of a run as one offline HTML file and return its path.
 
-    `out` defaults to report.html in the run folder. Raises NasxError when there is no run, OSError
-    when the file cannot be written.
+    `out` defaults to report.html in the run folder. Raises NasxError when there is no run or the
+    file cannot be written.
     """
     from nasx.run import snapshot_of
 
     record = snapshot_of(run)
     path = Path(out) if out is not None else record.path / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page(record))
+    text = page(record)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # the command line has its own word on a full disk
+            raise
+        raise NasxError(
+            f"{path} cannot be written ({error.strerror}); name another file with --out"
+        ) from error
     return path
 
 

@@ -15,6 +15,20 @@ from nasx.study import Study
 from nasx.trial import Final, Rejection, Snapshot, State
 
 
+def study_of(folder: Path) -> Study:
+    """Return the study that a run folder was made for; refuse a file that is damaged."""
+    import yaml
+
+    file = folder / "resolved.yaml"
+    try:
+        return Study.model_validate(yaml.safe_load(file.read_text()))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is damaged"
+        raise NasxError(
+            f"{file} cannot be read ({why}); put a copy of study.yaml of that folder in its place"
+        ) from error
+
+
 class Run:
     """A run folder, for reading: works on running, finished and copied runs."""
 
@@ -28,9 +42,7 @@ class Run:
     @property
     def study(self) -> Study:
         """Return the study as it was run."""
-        import yaml
-
-        return Study.model_validate(yaml.safe_load((self.path / "resolved.yaml").read_text()))
+        return study_of(self.path)
 
     def folder(self, number: int) -> Path:
         """Return the folder of one trial, trials/t0007."""

@@ -113,7 +113,7 @@ class Space:
                 object.__setattr__(self, field.name, value)
             fault = domain.fault(value)
             if fault:
-                faults.append(f"{type(self).__name__}.{field.name} = {value!r}: {fault}")
+                faults.append(f"{type(self).__name__}.{field.name} = {value!r} {fault}")
         if faults:
             raise SpaceError("; ".join(faults))
 
@@ -147,6 +147,14 @@ class Space:
     def needs(self, shape: TaskShape) -> dict[str, Asset]:
         """Return the trained networks that this candidate starts from, by name."""
         return {}
+
+    def refusal(self, shape: TaskShape) -> str | None:
+        """Say why this candidate cannot be what its fields ask on `shape`, or return None.
+
+        For fields that exclude each other only once costs are counted. A refused candidate is
+        passed over before it is priced.
+        """
+        return None
 
     def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Self | None:
         """Return the nearest candidate that keeps the upper limits on static costs, or None."""
@@ -217,15 +225,18 @@ class Space:
             leaves.update(field.metadata["domain"].scatter(field.name, getattr(self, field.name)))
         return leaves
 
-    def active(self) -> dict[str, Any]:
-        """Return `values` with every inactive field at its default."""
+    def in_effect(self) -> dict[str, Any]:
+        """Return `values` without the fields that are not active: what a reader should see."""
         values = self.values()
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             domain = field.metadata["domain"]
-            if isinstance(domain, When) and values[domain.name] not in domain.values:
-                default = domain.default
-                values[field.name] = list(default) if isinstance(default, tuple) else default
+            if isinstance(domain, When) and getattr(self, domain.name) not in domain.values:
+                del values[field.name]
         return values
+
+    def active(self) -> dict[str, Any]:
+        """Return `values` with every inactive field at its default."""
+        return type(self).from_json(self.in_effect()).values()
 
     def key(self, shape: TaskShape) -> str:
         """Return 12 hex digits, equal exactly for equal network, input and recipe."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasx import registry
 from nasx.axes import AXES
-from nasx.errors import NasxError
+from nasx.errors import MissingData, NasxError
 from nasx.nearest import hint
 from nasx.space import Space, unknown_field
 from nasx.study import Study
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 Said = tuple[Keys, str]
 
 
-def meaning_faults(study: Study, base: Path) -> tuple[Study, list[Said]]:
-    """Return the study with its relative paths settled, and all faults with their keys.
+def meaning_faults(study: Study, base: Path) -> tuple[Study, list[Said], list[Said]]:
+    """Return the study with its relative paths settled, all faults with their keys, and what
+    is missing on this machine alone: the study itself may be sound.
 
     A path stays as written where it is found from the working directory; one that is found only
     beside the study file (`base`) becomes absolute, so that workers elsewhere find it too.
     """
     study = _settled(study, base)
     faults: list[Said] = []
+    missing: list[Said] = []
     classes = _classes(study, base, faults)
-    task = _task(study, base, faults)
+    task = _task(study, base, faults, missing)
     if classes and len(classes) == len(study.spaces):
         faults += _fields(study, classes)
         faults += _start(study, classes)
@@ -43,8 +45,8 @@ def meaning_faults(study: Study, base: Path) -> tuple[Study, list[Said]]:
                 faults.append((("task",), f"task: {task.name} is a {task.shape.kind} task; {said}"))
     for name, path in study.assets.items():
         if not Path(path).is_file():
-            faults.append((("assets", name), f"assets.{name}: there is no file {path}"))
-    return study, faults
+            missing.append((("assets", name), f"assets.{name}: there is no file {path}"))
+    return study, faults, missing
 
 
 def _settled(study: Study, base: Path) -> Study:
@@ -84,11 +86,15 @@ def _classes(study: Study, base: Path, faults: list[Said]) -> list[type[Space]]:
             continue
         if cls.name in [c.name for c in found]:
             faults.append((keys, f"space: '{cls.name}' is named twice"))
+        try:
+            cls()
+        except NasxError as error:
+            faults.append((keys, f"space: {error}: the defaults must make a network"))
         found.append(cls)
     return found
 
 
-def _task(study: Study, base: Path, faults: list[Said]) -> Task | None:
+def _task(study: Study, base: Path, faults: list[Said], missing: list[Said]) -> Task | None:
     spec = study.task
     name = spec if isinstance(spec, str) else str(spec["name"])
     if is_file_reference(name):
@@ -99,6 +105,9 @@ def _task(study: Study, base: Path, faults: list[Said]) -> Task | None:
             return None
     try:
         return registry.task(spec, base)
+    except MissingData as error:
+        missing.append((("task",), f"task: {error}"))
+        return None
     except NasxError as error:
         faults.append((("task",), f"task: {error}"))
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasx.errors import StudyError
+from nasx.errors import MissingData, NasxError, StudyError
 from nasx.nearest import hint
 from nasx.study import NAME, Study
 from nasx.studyfaults import validate
@@ -50,7 +50,7 @@ class Source:
             return
         self.faults.append(Fault(self.document.place(path, of_key), "", message))
 
-    def refuse(self) -> None:
+    def refuse(self, kind: type[NasxError] = StudyError) -> None:
         """Raise all faults together, in the order of the text; return where there is none."""
         if not self.faults:
             return
@@ -62,7 +62,7 @@ class Source:
         told = [self._tell(fault) for fault in order]
         if len(told) > 1:
             told.insert(0, f"{self.file} has {len(told)} faults")
-        raise StudyError("\n".join(told))
+        raise kind("\n".join(told))
 
     def _tell(self, fault: Fault) -> str:
         if fault.place is None:
@@ -85,7 +85,8 @@ def _window(text: str, column: int) -> tuple[str, int]:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Return the study of a file, or of a shipped study's name; refuse all faults together.
 
-    `overrides` are "a.b=value" with the value in YAML. Raises StudyError. Relative paths in the
+    `overrides` are "a.b=value" with the value in YAML. Raises StudyError, or MissingData where the
+    study is sound and its data are not here. Relative paths in the
     study (`./net.py:Net`, a task's `path`) are looked for here, then beside the file.
     """
     file = find(path)
@@ -100,10 +101,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     # that a misspelt key is told at once.
     from nasx.studychecks import meaning_faults
 
-    study, faults = meaning_faults(study, file.resolve().parent)
-    for keys, message in faults:
+    study, faults, missing = meaning_faults(study, file.resolve().parent)
+    for keys, message in faults + missing:
         source.add(keys, message, of_key=keys in source.document.keys and keys[0] != "start")
-    source.refuse()
+    source.refuse(StudyError if faults else MissingData)
     return study
 
 

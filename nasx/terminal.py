@@ -61,7 +61,7 @@ class Display(Protocol):
         """Say one thing that is not a trial."""
 
     def end(self, outcome: str) -> None:
-        """Say how the search ended."""
+        """Say how the search ended; an empty text where an error will say it."""
 
 
 def status(progress: Progress) -> str:
@@ -74,7 +74,7 @@ def status(progress: Progress) -> str:
     parts = [" · ".join([f"trials {progress.done}/{progress.trials}", *counts])]
     if progress.remaining is not None:
         parts.append(f"ETA {duration(progress.remaining)}")
-    if progress.hypervolume:
+    if progress.hypervolume and progress.hypervolume[-1] > 0:  # 0 until a trial is complete
         bars = sparkline(progress.hypervolume)
         parts.append(f"HV {count(progress.hypervolume[-1])} {bars}")
     return " | ".join(parts)
@@ -142,7 +142,8 @@ class PlainDisplay:
         """Write the last counts and the outcome."""
         if self.last:
             self._write(status(self.last))
-        self._write(outcome)
+        if outcome:
+            self._write(outcome)
 
     def _write(self, text: str) -> None:
         # A trial's reason may carry control characters from an exception: a log stays one line.
@@ -187,7 +188,8 @@ class LiveDisplay:
         if self.live:
             self.live.stop()
             self.live = None
-        self._print(outcome)
+        if outcome:
+            self._print(outcome)
 
     def block(self, progress: Progress) -> RenderableType:
         """Return the status line over a small table of the front."""

@@ -122,4 +122,4 @@ class Snapshot:
         for trial in self.trials:
             if trial.number == number:
                 return trial
-        raise NasxError(f"{self.path}: there is no trial {number} (it has {len(self.trials)})")
+        raise NasxError(f"{self.path}: there is no trial t{number:04d} (it has {len(self.trials)})")

@@ -67,7 +67,7 @@ def execute(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if isinstance(error, KeyboardInterrupt):
             raise
         raise SpaceError(
             f"{_line(file, error)}: {type(error).__name__}: {error}: mend the file"
@@ -75,7 +75,7 @@ def execute(file: Path) -> ModuleType:
     return module
 
 
-def _line(file: Path, error: Exception) -> str:
+def _line(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -63,6 +63,7 @@ class Plan:
     activation: str = "silu"
     dropout: float = 0.0
     pool: str = "avg"  # how the last map becomes one vector: "avg" or "max"
+    fan: str = "out"  # side of the linear layer that sets how large it starts: "out" or "in"
 
     @property
     def stride(self) -> int:
@@ -210,8 +211,8 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
     """Return the untrained network of a plan: (N, inputs, S, S) to (N, classes) logits.
 
     Its children are `stem`, `stages`, `head` and `classifier`. Convolutions start from
-    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(its larger side)), which is
-    EfficientNet's start for 1,000 classes; an operator's own layers keep their own start.
+    N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(fan)), EfficientNet's fan being
+    its outputs; an operator's own layers keep their own start.
     """
     activation = ACTIVATIONS[plan.activation]
     channels = last_channels(plan)
@@ -236,17 +237,17 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
     model.add_module("head", head)
     model.add_module("classifier", classifier)
     for layer in model.modules():
-        _start(layer)
+        _start(layer, plan.fan)
     return model
 
 
-def _start(layer: nn.Module) -> None:
+def _start(layer: nn.Module, fan: str) -> None:
     if type(layer) is nn.Conv2d:
         fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
         nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     elif type(layer) is nn.Linear:
-        bound = 1.0 / math.sqrt(max(layer.in_features, layer.out_features))
+        bound = 1.0 / math.sqrt(layer.out_features if fan == "out" else layer.in_features)
         nn.init.uniform_(layer.weight, -bound, bound)
         nn.init.zeros_(layer.bias)

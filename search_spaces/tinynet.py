@@ -6,10 +6,11 @@ and head keep theirs). w is a field, or solved so that the counted MACs meet c t
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -18,79 +19,14 @@ from nasx.recipe import Phase, Recipe, Step, adamw, one_cycle
 from nasx.shape import Shape, TaskShape
 from nasx.space import Published, Space, choice, real, when
 from nasx.tasks.base import Task
-from search_spaces._backbones import Plan, Stage, network, plan_macs, plan_params
+from search_spaces._backbones import Plan, network, plan_macs, plan_params
+from search_spaces._bases import BASES, Base, base_for, base_macs, scaled, side_at
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution (arXiv:1905.11946, section 3.3)
 LOWEST, HIGHEST = 0.35, 1.3  # widths
 OVER = 0.01  # how far above its target a solved width may go
+NEAR = 0.05  # how far a searched candidate may be from its c, in units of the base's MACs
 MEETS = 0.03  # how near to a budget a candidate made for it must come
-LARGE = 160  # rules build on B0 from this input side on, on the micro base below
-
-
-class Base(NamedTuple):
-    """A network to multiply: its plan, the side it is meant for, and how channels round."""
-
-    plan: Plan
-    side: int
-    divisor: int
-
-
-def b0(shape: TaskShape) -> Base:
-    """Return EfficientNet-B0 (arXiv:1905.11946, table 1); its side is 224 whatever the task's."""
-    rows = (  # channels, repeats, kernel, stride, expand
-        (16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6),
-        (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6),
-    )  # fmt: skip
-    stages = tuple(Stage(*row, squeeze=0.25) for row in rows)
-    plan = Plan(shape.input[0], 32, stages, 1280, shape.classes, dropout=0.2)
-    return Base(plan, 224, 8)
-
-
-def micro(shape: TaskShape) -> Base:
-    """Return a base for small images, in B0's manner: its side is the task's own.
-
-    It divides the side by at most 8 and leaves a map of 8 x 8 where the side allows it: strides
-    are given up from the stem on (total 8 from side 64 on, 4 from 32, 2 from 16, else 1).
-    """
-    side = shape.side
-    twice = min(3, max(0, (side // 8).bit_length() - 1))  # halvings that leave 8 pixels
-    first, second, stem = (2 if twice > i else 1 for i in range(3))
-    stages = (
-        Stage(20, 2, stride=first, kind="conv"),
-        Stage(40, 3, stride=second, kind="conv"),
-    )
-    plan = Plan(shape.input[0], 16, stages, 96, shape.classes, stem, activation="relu", pool="max")
-    return Base(plan, side, 2)
-
-
-BASES: dict[str, Callable[[TaskShape], Base]] = {"micro": micro, "b0": b0}
-
-
-def rounded(channels: float, divisor: int) -> int:
-    """Return channels rounded to a multiple, at least 8 and never below 90 % (EfficientNet)."""
-    whole = max(8, int(channels + divisor / 2) // divisor * divisor)
-    return whole + divisor if whole < 0.9 * channels else whole
-
-
-def scaled(base: Base, w: float, d: float) -> Plan:
-    """Return the base's plan at width w and depth d; Python's round, halves to even."""
-    plan = base.plan
-    stages = tuple(
-        dataclasses.replace(
-            stage,
-            channels=rounded(stage.channels * w, base.divisor),
-            repeats=max(1, round(stage.repeats * d)),
-        )
-        for stage in plan.stages
-    )
-    head = max(plan.head, rounded(plan.head * w, base.divisor))
-    return dataclasses.replace(plan, stages=stages, head=head)
-
-
-def side_at(base: Base, r: float) -> int:
-    """Return the even input side at resolution r, cut off as the paper does, >= the stride."""
-    least = base.plan.stride + base.plan.stride % 2
-    return max(2 * int(base.side * r / 2), least, 2)
 
 
 def w_identity(r: float, d: float, c: float) -> float:
@@ -114,28 +50,22 @@ def largest(fits: Callable[[float], bool], low: float, high: float) -> float:
 
 @lru_cache(maxsize=4096)
 def w_solved(base: str, r: float, d: float, macs: float, shape: TaskShape) -> float:
-    """Return the width whose counted MACs come nearest to `macs`, at most 1 % above.
+    """Return the largest width whose counted MACs are at most 1 % above `macs`.
 
     Counted MACs are a rising step function of the width. Where even the narrowest network is
-    above, or the widest below, that one is returned.
+    above, its width is returned.
     """
     root = BASES[base](shape)
     side = side_at(root, r)
-
-    def count(w: float) -> int:
-        return plan_macs(scaled(root, w, d), side)
-
-    def below(limit: float) -> float:
-        return largest(lambda w: count(w) <= limit, LOWEST, HIGHEST)
-
-    under, over = below(macs), below(macs * (1 + OVER))
-    return min(under, over, key=lambda w: abs(count(w) - macs))
+    most = macs * (1 + OVER) + 0.5  # counts are whole, so half of one only forgives rounding
+    return largest(lambda w: plan_macs(scaled(root, w, d), side) <= most, LOWEST, HIGHEST)
 
 
 class TinyNet(Space):
     """Resolution r, depth d and width w of a small network, relative to a base.
 
     `width` "solved" takes w from the MAC target c (relative to the base), "free" from the field w.
+    A c that no width of [.35, 1.3] meets at this r and d is refused (see `refusal`).
     """
 
     name: ClassVar[str] = "tinynet"
@@ -147,14 +77,15 @@ class TinyNet(Space):
     width: str = choice("solved", "free", default="solved")
     r: float = real(0.3, 1.3, default=1.0)
     d: float = real(0.35, 1.6, default=1.0)
-    c: float = when("width", ("solved",), real(0.03, 1.05, log=True, default=1.0))
+    # Its default is met by the base itself and, 1 % above included, by no wider network.
+    c: float = when("width", ("solved",), real(0.03, 1.05, log=True, default=1 / (1 + OVER)))
     w: float = when("width", ("free",), real(LOWEST, HIGHEST, default=1.0))
 
     def _root(self, shape: TaskShape) -> Base:
         return BASES[self.base](shape)
 
     def solved_width(self, shape: TaskShape) -> float:
-        """Return w: the field, or the width solved for c (clamped where c is out of reach)."""
+        """Return w: the field, or the width solved for c (the nearest where none is: `refusal`)."""
         if self.width == "free":
             return self.w
         return w_solved(self.base, self.r, self.d, self.c * base_macs(self.base, shape), shape)
@@ -185,7 +116,7 @@ class TinyNet(Space):
 
     def canonical(self, shape: TaskShape) -> dict[str, Any]:
         """Return the side and the plan: many r, d, c and w round to one network."""
-        return {"side": self.side(shape), **dataclasses.asdict(self.plan(shape))}
+        return {"side": self.side(shape), **asdict(self.plan(shape))}
 
     def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
         """Return the width, which is solved and so stands in no field."""
@@ -196,10 +127,24 @@ class TinyNet(Space):
         step = Step(optimizer=adamw(4e-3, 1e-3), factor=one_cycle(warm=0.1))
         return Recipe((Phase("train", 1.0, (step,)),), batch=32, augment=False)
 
+    def refusal(self, shape: TaskShape) -> str | None:
+        """Say that no width meets the MAC target c at this r and d, or return None."""
+        if self.width == "free":
+            return None
+        c, w = self.macs(shape) / base_macs(self.base, shape), self.solved_width(shape)
+        beyond = c > self.c * (1 + OVER) or (w == HIGHEST and c < self.c * (1 - OVER))
+        if not beyond and abs(c - self.c) <= NEAR:
+            return None
+        return (
+            f"c = {self.c:.3g} is out of reach at r = {self.r:.3g}, d = {self.d:.3g}: "
+            f"the nearest width, {w:.3g}, has c = {c:.3g}"
+        )
+
     def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Self | None:
         """Return the nearest candidate within the limits on macs, flops and params, or None.
 
-        The width goes down first, then the resolution, then the depth, each only so far.
+        The width goes down first, then the resolution, then the depth, each only so far; where the
+        width is solved, c then follows.
         """
 
         def fits(candidate: TinyNet) -> bool:
@@ -207,17 +152,23 @@ class TinyNet(Space):
             known = {"macs": macs, "flops": 2 * macs, "params": candidate.params(shape)}
             return all(known[k] <= limit for k, limit in limits.items() if k in known)
 
-        now, domains = self, self.domains()
-        for field in ("c" if self.width == "solved" else "w", "r", "d"):
+        domains: dict[str, Any] = self.domains()
+        now = replace(self, width="free", w=self.solved_width(shape))
+        for field in ("w", "r", "d"):
             if fits(now):
-                return now
+                break
 
-            def moved(value: float, field: str = field, held: Self = now) -> Self:
+            def reach(value: float, field: str = field, held: Self = now) -> Self:
                 return type(held).from_flat({**held.flat(), field: value})
 
-            low = domains[field].lo  # type: ignore[attr-defined]
-            now = moved(largest(lambda v, at=moved: fits(at(v)), low, getattr(now, field)))  # type: ignore[misc]
-        return now if fits(now) else None
+            low, high = domains[field].lo, getattr(now, field)
+            now = reach(largest(lambda v, at=reach: fits(at(v)), low, high))  # type: ignore[misc]
+        if self.width == "solved":
+            # As the default: this very network meets it, and no wider one.
+            c = now.macs(shape) / base_macs(self.base, shape) / (1 + OVER)
+            c = min(max(c, domains["c"].lo), domains["c"].hi)
+            now = replace(now, width="solved", c=c, w=self.w)
+        return now if fits(now) and now.refusal(shape) is None else None
 
     @classmethod
     def from_axes(cls, values: Mapping[str, float], macs: int, shape: TaskShape) -> Self:
@@ -236,9 +187,9 @@ class TinyNet(Space):
     def null_from_macs(cls, macs: int, shape: TaskShape) -> Self:
         """Return the candidate of the inverse compound rule at `macs`, within 3 %.
 
-        d = 1.2^phi, w = 1.1^phi, r = 1.15^phi (arXiv:1905.11946, equation 3), phi solved on counted
-        MACs. Sides and repeats round in steps above 3 %, so the width is then solved at that r
-        and d. Raises NothingFeasible outside the reach of the rule.
+        d = 1.2^phi, w = 1.1^phi, r = 1.15^phi (arXiv:1905.11946, equation 3). Sides and repeats
+        round in steps above 3 %, so where no phi gives the budget, the width is solved at the phi
+        where that changes it least. Raises NothingFeasible outside the reach of the rule.
         """
         base, domains = base_for(shape), cls.domains()
 
@@ -249,14 +200,19 @@ class TinyNet(Space):
                 fields[name] = min(max(value, low), high)
             return cls.from_flat({"base": base, "width": "free", **fields})
 
-        phi = largest(lambda phi: at(phi).macs(shape) <= macs, -11.0, 3.0)
-        for step in range(41):  # a side or a repeat may round away from the budget: go on nearby
-            near = at(phi + (-1) ** step * ((step + 1) // 2) * 0.05)
-            w = w_solved(base, near.r, near.d, float(macs), shape)
-            made = cls.from_flat({**near.flat(), "w": w})
-            if abs(made.macs(shape) - macs) <= MEETS * macs:
-                return made
-        return made._meeting(macs, shape)
+        def off(candidate: TinyNet) -> float:
+            return abs(candidate.macs(shape) - macs) / macs
+
+        middle = largest(lambda phi: at(phi).macs(shape) <= macs, -11.0, 3.0)
+        near: list[tuple[bool, float, float, Self]] = []
+        for step in range(-20, 21):
+            own = at(middle + step / 20)
+            solved = off(own) > MEETS
+            w = w_solved(base, own.r, own.d, float(macs), shape) if solved else own.w
+            made = cls.from_flat({**own.flat(), "w": w})
+            widened = abs(math.log(w / own.w))
+            near.append((off(made) > MEETS, widened, off(made), made))
+        return min(near, key=lambda found: found[:3])[-1]._meeting(macs, shape)
 
     def _meeting(self, macs: int, shape: TaskShape) -> Self:
         got = self.macs(shape)
@@ -266,18 +222,6 @@ class TinyNet(Space):
             f"space '{self.name}': at r = {self.r:.3g}, d = {self.d:.3g} the nearest width "
             f"w = {self.w:.3g} has {got:,} MACs for {macs:,}; ask for a budget nearer to that"
         )
-
-
-@lru_cache(maxsize=256)
-def base_macs(base: str, shape: TaskShape) -> int:
-    """Return the MACs of a base itself, r = d = w = 1."""
-    root = BASES[base](shape)
-    return plan_macs(root.plan, side_at(root, 1.0))
-
-
-def base_for(shape: TaskShape) -> str:
-    """Return the base that a rule builds on for images of this size."""
-    return "b0" if shape.side >= LARGE else "micro"
 
 
 _IMAGENET = TaskShape("classify", (3, 224, 224), 1000)

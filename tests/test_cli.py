@@ -200,12 +200,49 @@ def test_front_has_the_public_keys(capsys, hill):
     out = call(capsys, "front", hill[1])[1]
     assert out.splitlines()[0].split()[:2] == ["trial", "space"]
     assert len(out.splitlines()) == len(entries) + 1
+    scores = [float(line.split()[2]) for line in out.splitlines()[1:]]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_report_writes_one_file(capsys, hill, tmp_path):
     code, out, _ = call(capsys, "report", hill[1], "-o", tmp_path / "r.html", "--json")
     assert code == 0
     assert Path(json.loads(out)["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(capsys, hill, tmp_path):
+    code, _, err = call(capsys, "report", hill[1], "-o", tmp_path)
+    assert code == 1
+    said = f"{tmp_path} cannot be written (Is a directory); name another file with --out"
+    assert err == f"nasx: {said}\n"
+    (tmp_path / "file").touch()
+    code, _, err = call(capsys, "search", hill[0], "--out", tmp_path / "file")
+    assert code == 1
+    assert err.startswith(f"nasx: {tmp_path / 'file'} cannot be a run folder (File exists)")
+
+
+def test_a_damaged_study_of_a_run_is_one_line(capsys, hill, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for text in ("a: [", "name: hill"):
+        (run / "resolved.yaml").write_text(text)
+        code, _, err = call(capsys, "front", run)
+        assert code == 1
+        assert err.startswith(f"nasx: {run / 'resolved.yaml'} cannot be read (it is damaged)")
+
+
+def test_missing_data_have_code_1_and_a_bad_study_code_2(capsys, tmp_path):
+    file = tmp_path / "pets.yaml"
+    task = "{name: folder, path: nowhere, side: 32}"
+    sound = STUDY.replace(f"{HERE}/tiny.py:TinyDigits", task)
+    file.write_text(sound)
+    code, _, err = call(capsys, "validate", file)
+    assert code == 1
+    assert "there is nothing at" in err
+    file.write_text(sound + "domains: {depth: [1, 99]}\n")
+    code, _, err = call(capsys, "validate", file)
+    assert code == 2
+    assert "has 2 faults" in err
 
 
 def test_studies_and_spaces_list_what_there_is(capsys):

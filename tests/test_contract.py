@@ -1,6 +1,7 @@
 """The contract finds what it is there to find: one planted fault after another."""
 
 import dataclasses
+import random
 from typing import ClassVar
 
 import pytest
@@ -152,6 +153,16 @@ class Rule(Sound):
         return cls()
 
 
+class Narrow(Sound):
+    def build(self, shape):
+        return nn.Sequential(nn.Flatten(), nn.Linear(9, shape.classes))
+
+
+class Fickle(Sound):
+    def canonical(self, shape):
+        return {"drawn": random.random()}
+
+
 class Strange(Sound):
     def build(self, shape):
         return nn.Sequential(super().build(shape), _Fourier())
@@ -171,6 +182,8 @@ class _Fourier(nn.Module):
         (Forgetful, "canonical", "canonical(shape) leaves out a field"),
         (Leaky, "when", "'slope' is not active and changes the key"),
         (Raises, "build", "ValueError: no such layer ("),
+        (Narrow, "a batch of (4, 1, 8, 8)", "(4x64 and 9x4)"),
+        (Fickle, "key", "canonical(shape) must follow from the fields alone"),
         (NotFinite, "output", "is not finite"),
         (Overrated, "published", "point 'p': params is 556, published 10"),
         (Climbs, "training", "20 steps took the loss from"),
@@ -188,6 +201,11 @@ def test_a_planted_fault_is_found_and_nothing_else(space, part, message):
     found = check(space, SHAPE)
     assert message in str(found)
     assert {fault.part for fault in found} == {part}
+
+
+def test_a_line_of_a_library_is_not_named():
+    (fault,) = check(Narrow, SHAPE)
+    assert ".py" not in fault.message
 
 
 def test_a_line_of_the_users_file_is_named():

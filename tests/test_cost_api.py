@@ -71,7 +71,7 @@ def test_a_published_point_has_its_own_shape(monkeypatch):
     [
         ({"published": "Q"}, "no published point 'Q'; valid are P"),
         ({"values": {"widht": 8}}, "no field 'widht'; did you mean 'width'"),
-        ({"values": {"width": 9}}, "Plain.width = 9: is outside"),
+        ({"values": {"width": 9}}, "Plain.width = 9 is outside"),
         ({"values": {"more.7": 1}}, "no field 'more.7'"),
     ],
 )

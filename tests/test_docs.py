@@ -30,6 +30,7 @@ def test_the_guides_network_keeps_the_contract_and_reaches_a_front(tmp_path, mon
     assert command(["search", str(DOCS / "my_study.yaml"), *options]) == 0
     out, _ = capsys.readouterr()
     assert "report: runs/my_study/report.html" in out
+    assert out.splitlines()[-1] == "next:   nasx export runs/my_study knee"  # it has no rule
     assert nasx.front("runs/my_study")
 
 

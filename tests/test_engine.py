@@ -10,17 +10,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nasx.errors import NasxError, NothingFeasible, NoTrialCompleted
+from nasx.errors import Interrupted, NasxError, NothingFeasible, NoTrialCompleted
 from nasx.files import locked
 from nasx.run import Run, status
 from nasx.search.search import search
+from nasx.shape import TaskShape
 from nasx.study import Study
 from nasx.trial import Snapshot, State
-from simulated import Simulated
+from simulated import Hill, Simulated
 
 HILL = f"{Path(__file__).parent / 'simulated.py'}:Hill"
 
@@ -86,6 +89,12 @@ def test_when_all_fail_it_says_so(tmp_path: Path) -> None:
         ran(tmp_path, study(2), Simulated(faults={0: "raise", 1: "raise"}))
 
 
+def test_when_none_reaches_full_fidelity_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoTrialCompleted, match="2 trials ran and none reached full fidelity: "):
+        ran(tmp_path, study(2, rungs=2))
+    assert len(ran(tmp_path, study(2, rungs=2), add_trials=4).trials) == 6
+
+
 def test_the_same_call_continues_and_runs_nothing_again(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     before = ran(tmp_path / "run", study(9), Simulated(journal=journal))
@@ -142,6 +151,27 @@ def test_refused_candidates_take_no_number(tmp_path: Path) -> None:
     assert status(found)["rejected"] == {"macs": len(found.rejections)}
 
 
+class Wary(Hill):
+    """Refuses what its fields ask together; the nearest that stands is one layer less."""
+
+    name = "wary"
+
+    def refusal(self, shape: TaskShape) -> str | None:
+        return "too deep for its side" if self.depth > self.side // 8 else None
+
+    def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Wary | None:
+        return replace(self, depth=self.side // 8) if self.operator == "conv" else None
+
+
+def test_a_space_refuses_or_repairs_what_its_fields_ask(tmp_path: Path) -> None:
+    found = ran(tmp_path, study(30, rungs=1, space=f"{__file__}:Wary", search={"seed": 1}))
+    assert all(t.candidate["depth"] <= t.candidate["side"] // 8 for t in found.trials)
+    assert any(t.origin.endswith("repaired") for t in found.trials)
+    assert status(found)["rejected"] == {"space": len(found.rejections)}
+    assert found.rejections
+    assert all(r.candidate["operator"] != "conv" for r in found.rejections)
+
+
 def test_an_empty_feasible_set_is_said(tmp_path: Path) -> None:
     with pytest.raises(NothingFeasible, match=r"no candidate .* nearest has macs = .*<= 1"):
         ran(tmp_path, study(4, constraints={"macs": "<= 1"}))
@@ -156,8 +186,6 @@ def test_an_exhausted_space_ends_the_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["local", "tpe", "gp"])
 def test_samplers_learn_from_stopped_trials(tmp_path: Path, sampler: str) -> None:
     """Change the score of a trial that was stopped: the next proposal changes."""
-    from dataclasses import replace
-
     from nasx.search.search import proposers
     from nasx.search.view import View
 
@@ -179,6 +207,27 @@ def test_samplers_learn_from_stopped_trials(tmp_path: Path, sampler: str) -> Non
 
     assert proposed(trials) == proposed(trials)
     assert proposed(trials) != proposed(changed)
+
+
+@pytest.mark.parametrize("sampler", ["local", "tpe", "gp"])
+def test_samplers_bear_limits_beside_running_trials_and_refusals(
+    tmp_path: Path, sampler: str
+) -> None:
+    """Every row a sampler is told carries the same limits, whatever it stands for."""
+    from nasx.search.search import proposers
+    from nasx.search.view import Drawn, View
+
+    limits = {"params": "<= 9e3", "latency_ms": "<= 0.09", "top1": ">= 20"}
+    asked = study(14, constraints=limits, search={"sampler": sampler})
+    found = ran(tmp_path, study(14, constraints=limits))
+    assert {r.constraint for r in found.rejections} == {"params"}
+    proposer = proposers(asked, Simulated())[0]
+    first = proposer.propose(View(found.trials, found.rejections))
+    assert first is not None
+    drawn = Drawn(first.space, first.key, first.candidate.values(), first.origin)
+    second = proposer.propose(View(found.trials, found.rejections, (drawn,)))
+    assert second is not None
+    assert second.key != first.key
 
 
 def test_strict_order_gives_the_same_proposals(tmp_path: Path) -> None:
@@ -264,3 +313,61 @@ def test_ten_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
         if what == "finish":
             reached[number, rung] = int(samples)
     assert kills == 10
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from test_engine import study
+from simulated import Simulated
+from nasx.errors import Interrupted
+from nasx.search.search import search
+from nasx.terminal import PlainDisplay
+
+
+class Impatient(PlainDisplay):
+    def trial(self, trial, progress):
+        super().trial(trial, progress)
+        if progress.done == 3:
+            for _ in range(int(sys.argv[2])):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+try:
+    search(study(24, rungs=1), Path(sys.argv[1]), evaluate=Simulated(), display=Impatient())
+except Interrupted as error:
+    print("nasx:", error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("presses", "last"),
+    [
+        (1, "nasx: stopped: 3 of 24 trials are in the record"),
+        (2, "left at once: the same command continues from the record"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(tmp_path: Path, presses: int, last: str) -> None:
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "run"), str(presses)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 130, done.stderr
+    assert "stopping: the running trials are being saved" in done.stderr
+    assert lines[-1] == last
+    assert len(Run(tmp_path / "run").snapshot().trials) == 3
+
+
+def test_ctrl_c_outside_the_trials_is_an_interruption_too(tmp_path: Path) -> None:
+    class Pressed(Simulated):
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="every finished trial is in the record"):
+        ran(tmp_path, study(2), Pressed())

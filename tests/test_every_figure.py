@@ -186,6 +186,17 @@ def test_kendall_by_hand() -> None:
     assert fidelity.kendall([1, 1, 1], [1, 2, 3]) is None
 
 
+def test_fidelity_knows_a_rung_scored_after_whole_batches(tmp_path: Path) -> None:
+    record = many(tmp_path)
+    late = tuple(
+        replace(t, rungs=tuple(replace(r, samples=r.samples + 4) for r in t.rungs[:-1])
+                + t.rungs[-1:])
+        for t in record.trials
+    )  # fmt: skip
+    found = fidelity.collect(replace(record, trials=late), record.study)
+    assert [r.names for r in found] == [r.names for r in fidelity.collect(record, record.study)]
+
+
 def test_fidelity_pairs_only_fully_trained_trials(tmp_path: Path) -> None:
     record = many(tmp_path)
     early, late = fidelity.collect(record, record.study)

@@ -238,7 +238,7 @@ def test_only_complete_trials_with_weights_leave(run: Snapshot, tmp_path: Path) 
         chosen(some, "t0001")
     with pytest.raises(NasxError, match=r"t0002 is FAILED \(out of memory\)"):
         chosen(some, "t0002")
-    with pytest.raises(NasxError, match="no trial 9"):
+    with pytest.raises(NasxError, match="no trial t0009"):
         chosen(some, "t0009")
     with pytest.raises(NasxError, match="say knee, best, smallest or one of t0000"):
         chosen(some, "biggest")
@@ -266,3 +266,20 @@ def test_samples_are_spread_over_the_whole_split() -> None:
     assert torch.equal(some[0], every[0])
     assert torch.equal(some[-1], every[-1])
     assert len(spread_samples(DIGITS, (1, 8, 8), 1000)) == DIGITS.size("valid")
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(
+    run: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasx.files.free_bytes", lambda _: 10**6)
+    with pytest.raises(NasxError, match=r"nearly full \(1 MiB left, 16 needed\)"):
+        export(run, "knee", tmp_path / "deep" / "bundle")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_knee_that_is_none_says_so(
+    run: Snapshot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="nasx"):
+        assert chosen(run, "knee").name in caplog.text
+    assert "a knee needs more" in caplog.text

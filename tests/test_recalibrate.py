@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nasx.recalibrate import recalibrate
 from nasx.training import NotFinite, Training
 from tiny import Net, Tiny, TinyDigits, finish
 
@@ -52,6 +53,23 @@ def test_deployed_statistics_are_the_mean_over_training_batches() -> None:
     torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0), atol=2e-3, rtol=0)
     stale = it.model.features[1].running_mean
     assert (stale - norm.running_mean).abs().max() > 2e-3
+
+
+@pytest.mark.parametrize("batch", [1, 64, 700, 5000])
+def test_statistics_are_taken_from_few_training_samples_as_they_are(batch: int) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watched(TinyDigits):
+        def batches(self, split, shape, batch, generator=None, augment=False):
+            for few in super().batches(split, shape, batch, generator, augment):
+                assert (split, augment) == ("train", False)
+                seen.append(few.inputs)
+                yield few
+
+    recalibrate(Net(8), Watched(), (1, 8, 8), batch, seed=0)
+    drawn = torch.cat(seen).flatten(1)
+    assert 0 < len(drawn) <= 1024
+    assert len(drawn) == len(torch.unique(drawn, dim=0))  # no sample twice
 
 
 def test_a_branch_that_no_batch_reaches_keeps_its_statistics() -> None:

@@ -94,6 +94,7 @@ def test_bad_references(own, reference, message, monkeypatch):
         ("def broken(:\n", ":1: SyntaxError"),
         ("x = 1\ny = x / 0\n", ":2: ZeroDivisionError: division by zero: mend the file"),
         ("import nothing_such\n", ":1: ModuleNotFoundError"),
+        ("raise SystemExit(0)\n", ":1: SystemExit: 0: mend the file"),
     ],
 )
 def test_a_file_that_fails_names_its_line(tmp_path, text, message):

@@ -154,6 +154,65 @@ def test_intervals_hold_the_planted_curve_about_as_often_as_they_say(n):
     assert 0.88 <= np.mean(inside) <= 1.0
 
 
+@pytest.mark.parametrize("law", ["power", "bent"])
+def test_the_intervals_of_40_simulated_records_hold_the_planted_rule(law):
+    """Measured: .98 of both laws. One binomial standard error of 1,000 samples is in the scores."""
+
+    def planted_r(c):
+        return c**0.1 if law == "power" else 0.75 + 0.2 * np.tanh(1.5 * (np.log(c) + 1.4))
+
+    def planted_d(c):
+        return 1.1 * c**0.3 if law == "power" else 0.95 + 0.3 * np.tanh(1.5 * (np.log(c) + 1.2))
+
+    inside = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for c in np.exp(rng.uniform(math.log(0.06), 0, 14)):
+            r = float(np.clip(planted_r(c) + 0.03 * rng.standard_normal(), 0.3, 1.3))
+            d = float(np.clip(planted_d(c) + 0.06 * rng.standard_normal(), 0.35, 1.6))
+            lost = 120 * math.log(r / planted_r(c)) ** 2 + 25 * math.log(d / planted_d(c)) ** 2
+            top1 = rng.binomial(1000, (85 + 8 * math.log10(c) - lost) / 100) / 10
+            rows.append((r, d, float(c), top1))
+        found = fitted(rows)
+        if found.refused:
+            continue
+        for c in np.geomspace(found.points[0].c, found.points[-1].c, 7):
+            if found.fault(c * BASE) is None:
+                at = found.predict(c * BASE)
+                for axis, truth in (("r", planted_r(c)), ("d", planted_d(c))):
+                    inside.append(at[axis]["low"] <= truth <= at[axis]["high"])
+    assert len(inside) > 400
+    assert np.mean(inside) >= 0.93
+
+
+def test_the_process_is_the_one_of_scikit_learn_at_its_own_length_and_noise():
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+    x = np.log(np.geomspace(0.05, 1, 15))
+    y = np.exp(0.2 * x) + 0.03 * np.random.default_rng(4).standard_normal(15)
+    fit, at = gp(x, y), np.linspace(-3, 0, 9)
+    found = fit.parameters
+    kernel = ConstantKernel(found["signal"] ** 2, "fixed") * RBF(found["length"], "fixed")
+    other = GaussianProcessRegressor(kernel, alpha=found["noise"] ** 2, optimizer=None)
+    other.fit(x[:, None], y - y.mean())
+    np.testing.assert_allclose(fit.predict(at).mean, other.predict(at[:, None]) + y.mean())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_leave_one_out_is_fitting_again_without_each_point(form):
+    found = fitted(planted(n=9))
+    x = np.log([p.c for p in found.points])
+    for axis, forms in found.fits.items():
+        y = np.array([p.axes[axis] for p in found.points])
+        errors = [
+            FORMS[form](np.delete(x, i), np.delete(y, i)).predict(x[i : i + 1]).mean[0] - y[i]
+            for i in range(len(x))
+        ]
+        assert forms[form].left_out == pytest.approx(np.sqrt(np.mean(np.square(errors))))
+
+
 def test_an_interval_widens_away_from_the_points():
     x = np.log(np.geomspace(0.1, 1, 12))
     y = np.exp(0.2 * x) + 0.02 * np.random.default_rng(1).standard_normal(12)
@@ -223,6 +282,24 @@ def test_other_scores_take_their_error_from_replicates():
     known = rule(replace(run, trials=(*run.trials, *twins, close)), Toy, Ten(), macs_of)
     assert "t0200" in {p.trial for p in known.points}
     assert known.points[0].error == pytest.approx(0.3)
+
+
+def test_seeds_that_differ_by_more_than_sampling_widen_the_error_of_top1():
+    run = snapshot(planted())
+    first = run.trials[0]
+    twins = [
+        replace(
+            first,
+            number=100 + i,
+            replicate_of=0,
+            rungs=(RungScore(0, 900, {**first.values, "top1": first.values["top1"] + s}),),
+        )
+        for i, s in enumerate((-5.0, 5.0))
+    ]
+    found = rule(replace(run, trials=(*run.trials, *twins)), Toy, Ten(), macs_of)
+    assert all(p.error == pytest.approx(5.0) for p in found.points)
+    alone = rule(run, Toy, Ten(), macs_of)
+    assert max(p.error for p in alone.points) < 1.5
 
 
 def test_too_few_points_are_refused_and_still_shown():

@@ -31,6 +31,7 @@ def write(tmp_path):
         ("space: nothing-such", "there is no space 'nothing-such'"),
         ("space: ./nowhere.py:Net", "there is no file ./nowhere.py"),
         ("assets: {dense: nowhere.safetensors}", "there is no file nowhere.safetensors"),
+        (f"space: {HERE}/outside.py:Outside", "the defaults must make a network"),
     ],
 )
 def test_what_only_space_and_task_can_tell(write, text, message):

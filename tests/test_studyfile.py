@@ -36,7 +36,7 @@ def write(tmp_path):
 
 
 def faults(file: Path, *overrides: str) -> str:
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(NasxError) as caught:
         load(file, overrides)
     return str(caught.value)
 

@@ -1,6 +1,7 @@
 """CIFAR-10 by path, in both forms, at 1/500 of its size."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,37 @@ def test_a_corrupt_scan_is_named(tmp_path: Path) -> None:
 
 def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", header=np.array([Calls(print, "ran")], dtype=object))
+    with pytest.raises(NasxError, match=r"no \.npz of JPEG scans"):
+        small(tmp_path / "bad.npz").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train_y", np.full(100, -1), "does not hold the 10 classes"),
+        ("train_y", np.full(100, 0.5), "train_y is 1-D float64"),
+        ("test_y", np.zeros((20, 1), np.uint8), "test_y is 2-D uint8"),
+        ("train_off", np.linspace(0, 9, 101), "train_off is 1-D float64"),
+        ("classes", np.array("cat"), "classes is 0-D"),
+    ],
+)
+def test_a_wrong_array_in_an_npz_is_named(
+    tmp_path: Path, key: str, value: np.ndarray[Any, Any], words: str
+) -> None:
+    with np.load(scans(tmp_path / "copy.npz")) as file:
+        held = dict(file)
+    np.savez(tmp_path / "bad.npz", **{**held, key: value})
+    with pytest.raises(NasxError, match=words):
+        small(tmp_path / "bad.npz").fingerprint()
+
+
+def test_an_npz_that_claims_more_than_memory_holds_is_one_sentence(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)}
+    )
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
+        file.writestr("header.npy", stream.getvalue() + b"abc")
     with pytest.raises(NasxError, match=r"no \.npz of JPEG scans"):
         small(tmp_path / "bad.npz").fingerprint()
 

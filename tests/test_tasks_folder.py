@@ -136,6 +136,18 @@ def test_images_are_turned_scaled_and_cut_to_the_middle(tmp_path: Path) -> None:
     assert turned[2, 2].max() < 25
 
 
+def test_sixteen_bits_keep_their_levels_and_palettes_may_be_transparent(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 32, dtype=np.uint16)[None].repeat(32, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    deep = read_square(tmp_path / "deep.png", 32)
+    np.testing.assert_array_equal(deep, (ramp >> 8).astype(np.uint8)[..., None].repeat(3, 2))
+    colours = Image.fromarray(deep).quantize(8)
+    colours.save(tmp_path / "clear.png", transparency=bytes(range(8)))
+    np.testing.assert_array_equal(
+        read_square(tmp_path / "clear.png", 32), np.asarray(colours.convert("RGB"))
+    )
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_kind_of_image_becomes_three_channels(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
@@ -164,6 +176,7 @@ def test_a_corrupt_image_is_named(plain: Path, damage: Any, name: str) -> None:
     with pytest.raises(NasxError, match=rf"{name} is a corrupt image") as caught:
         task(plain).fingerprint()
     assert "\n" not in str(caught.value)
+    assert "object at" not in str(caught.value)
 
 
 def test_an_image_too_large_to_decode_is_named(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from archives import Calls, named, python2, write
 from nasx.errors import NasxError
+from nasx.tasks import pickles
 from nasx.tasks.pickles import read_pickle
 
 
@@ -92,8 +94,11 @@ def array(shape: bytes = b"(K\x03t", code: bytes = b"U\x02u1", data: bytes = b"a
         (pickle.dumps({"a": (1, 2)}), "a tuple"),
         (pickle.dumps({"a": {1: 2}}), "a key of type int"),
         (pickle.dumps({"a": None}), "a NoneType"),
-        (b"\x80\x02}X\x01\x00\x00\x00acnumpy\nndarray\ns.", "a type"),
-        (b"\x80\x02]q\x00h\x00a.", "nested too deeply"),
+        (b"\x80\x02}X\x01\x00\x00\x00acnumpy\nndarray\ns.", "an? object"),
+        (b"\x80\x02]q\x00h\x00a.", "a list in two places"),
+        (b"\x80\x02}U\x01a" + b"]" * 40 + b"a" * 39 + b"s.", "nested too deeply"),
+        (b"\x80\x02}r" + struct.pack("<I", 2**27) + b".", "a value numbered 134217728 after 0"),
+        (b"}p999999999\n.", "a value numbered 999999999"),
         (b"\x80\x02U\x03tagQ.", "a persistent id"),
         (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nK\x00K\x00tR.", "foreign"),
     ],
@@ -103,6 +108,31 @@ def test_what_an_archive_may_not_hold_is_named(tmp_path: Path, content: bytes, w
     with pytest.raises(NasxError, match=words) as caught:
         read_pickle(tmp_path / "a")
     assert "is refused" in str(caught.value)
+
+
+def test_few_bytes_that_stand_for_billions_of_values_are_refused(tmp_path: Path) -> None:
+    lists: Any = [1] * 10
+    for _ in range(6):
+        lists = [lists] * 40
+    tables: Any = {"a": 1}
+    for _ in range(6):
+        tables = {str(i): tables for i in range(40)}
+    for value, kind in (({"a": lists}, "list"), (tables, "dict")):
+        (tmp_path / "a").write_bytes(pickle.dumps(value, 2))
+        with pytest.raises(NasxError, match=f"a {kind} in two places"):
+            read_pickle(tmp_path / "a")
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray\n_reconstruct", "numpy\nndarray"])
+def test_an_archive_sets_no_attribute_of_what_it_names(tmp_path: Path, module: str) -> None:
+    before = {name: dict(vars(kind)) for name, kind in vars(pickles).items() if callable(kind)}
+    states = [b"}U\x01xK\x01s", b"N}(X\x0c\x00\x00\x00__defaults__(K\x01K\x02tu\x86"]
+    for state in states:
+        (tmp_path / "a").write_bytes(b"\x80\x02}c" + module.encode() + b"\n" + state + b"b0.")
+        with pytest.raises(NasxError, match="not a whole pickle"):
+            read_pickle(tmp_path / "a")
+    after = {name: dict(vars(kind)) for name, kind in vars(pickles).items() if callable(kind)}
+    assert after == before
 
 
 def test_the_plain_array_that_the_faults_above_vary_is_read(tmp_path: Path) -> None:

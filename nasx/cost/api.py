@@ -47,14 +47,17 @@ def cost(
     settings.update(values or {})
     shape = None
     if published is not None:
-        points = {point.name: point for point in cls.published}
-        if published not in points:
-            near = hint(published, points)
+        points = {point.name.lower(): point for point in cls.published}  # papers write A, B, C
+        point = points.get(published.lower())
+        if point is None:
+            near = hint(published, [p.name for p in cls.published])
             raise SpaceError(f"space '{cls.name}' has no published point '{published}'; {near}")
-        point = points[published]
         settings, shape = {**point.candidate, **settings}, point.shape
     candidate = _candidate(cls, settings)
     shape = _shape(task) or shape or _default_shape(cls)
+    refusal = candidate.refusal(shape)
+    if refusal:
+        raise SpaceError(f"space '{cls.name}': {refusal}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = candidate.build(shape)
@@ -73,7 +76,7 @@ def measure(
     seed: int = 0,
     raw: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Time one ONNX file, or the deployed networks of a run's front together; fastest first.
+    """Time one ONNX file, or the deployed networks of a run's front together; least minimum first.
 
     `measure` is the setting (default: the run's own); the single values override it. Returns rows
     {"network", median_ms, min_ms, ...}; raw samples are appended to `raw` as JSON lines.
@@ -96,7 +99,7 @@ def measure(
         setting = _setting(measure or run.snapshot().study.measure, asked)
         timed = time_networks(_front_of(run), setting, seed=seed, raw=raw)
     rows = [{"network": name, **latency.to_json()} for name, latency in timed.items()]
-    return sorted(rows, key=lambda row: float(row["median_ms"]))
+    return sorted(rows, key=lambda row: float(row["min_ms"]))
 
 
 def _space(space: str | type[Space] | Space) -> tuple[type[Space], dict[str, Any]]:

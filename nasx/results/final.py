@@ -7,7 +7,7 @@ the test split. Everything is kept per trial (final.json), so a stop loses only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
         for number, role in numbers.items():
             _keep(run, number, role=role)
         return
-    if all(_final(run, n) and _final(run, n).latency for n in numbers):  # type: ignore[union-attr]
+    if len(_passes(run, numbers)) == 1 and None not in _passes(run, numbers):
         return
     note(f"quiet pass: timing {len(numbers)} networks")
     networks: dict[str, tuple[nn.Module, Shape]] = {}
@@ -79,8 +79,21 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
         seed=snapshot.study.search.seed,
         raw=run.path / "latency.jsonl",
     )
+    # Milliseconds of two passes, days or machines apart, must not meet on one front.
+    for number in snapshot.finals:
+        if number not in numbers:
+            _keep(run, number, latency=None)
     for number, role in numbers.items():
         _keep(run, number, role=role, latency=timed[f"t{number:04d}"].to_json())
+
+
+def _passes(run: Run, numbers: Iterable[int]) -> set[tuple[Any, ...] | None]:
+    """Return which quiet passes timed these trials: all of one pass share its calibrator's time."""
+    found: set[tuple[Any, ...] | None] = set()
+    for kept in (_final(run, number) for number in numbers):
+        latency = kept.latency if kept else None
+        found.add((latency["calibrator_ms"], latency["machine"]) if latency else None)
+    return found
 
 
 def _test(run: Run, trained: Trained, note: Note) -> None:

@@ -91,9 +91,18 @@ class Rule:
         return None
 
     def _at(self, axis: str, macs: float) -> tuple[float, float, float]:
+        """Return the chosen form's value, and an interval that holds each trusted form's own.
+
+        Which form is true is not known, and the least leave-one-out error often picks a wrong one:
+        the chosen form's own 95 % interval held planted curves 79 to 93 % of the time, this one 86
+        to 98 % (40 simulated records each of 6 kinds).
+        """
         x = np.array([np.log(macs / self.setting.base_macs)])
-        band = self.fits[axis][self.form].fit.predict(x)
-        return float(band.mean[0]), float(band.low[0]), float(band.high[0])
+        forms = self.fits[axis]
+        bands = {name: forms[name].fit.predict(x) for name in TRUSTED if name in forms}
+        low = min(float(band.low[0]) for band in bands.values())
+        high = max(float(band.high[0]) for band in bands.values())
+        return float(bands[self.form].mean[0]), low, high
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values: points, curves with bands, errors, the null."""

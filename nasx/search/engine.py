@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,23 +21,22 @@ from nasx.search.evaluate import Outcome, Ticket, remembered
 from nasx.search.proposals import Proposal, Proposer
 from nasx.search.replicates import missing_replicate
 from nasx.search.rungs import Rungs
+from nasx.search.showing import Showing
 from nasx.search.tickets import known_costs, ticket_for
 from nasx.search.view import Drawn, View, distribution, strict_ready, strict_view
 from nasx.trial import RungScore, State, Trial
 
 MOST_DEATHS = 3  # workers a trial may take with it before it counts as failed
 
-Shown = Callable[[Trial], None]
-
 
 class Engine:
     """The search loop's state for one invocation, over one record."""
 
     def __init__(
-        self, record: Record, proposers: Sequence[Proposer], *, slots: int, shown: Shown
+        self, record: Record, proposers: Sequence[Proposer], *, slots: int, showing: Showing
     ) -> None:
         self.record, self.study = record, record.study
-        self.proposers, self.slots, self.shown = list(proposers), slots, shown
+        self.proposers, self.slots, self.showing = list(proposers), slots, showing
         self.live: dict[int, Ticket] = {}
         self.queue: list[int] = []
         self.stopping = False
@@ -180,7 +179,7 @@ class Engine:
             Trial(
                 number=-1,
                 space=proposal.space,
-                candidate=proposal.candidate.values(),
+                candidate=proposal.candidate.in_effect(),
                 key=proposal.key,
                 state=State.RUNNING,
                 seed=proposal.seed,
@@ -228,14 +227,14 @@ class Engine:
         if outcome.kind == "died":
             self._died(outcome)
         elif outcome.kind == "interrupted":
-            self.shown(self.record.mark(outcome.number, "interrupted"))
+            self.showing.trial(self.record.mark(outcome.number, "interrupted"))
         elif outcome.kind == "no_space":
             self.record.mark(outcome.number, "interrupted")
             self.trouble = NasxError(
                 f"{outcome.reason}; make room and run the same command to continue"
             )
         else:
-            self.shown(self._tell(outcome))
+            self.showing.trial(self._tell(outcome))
 
     def _tell(self, outcome: Outcome) -> Trial:
         if outcome.kind == "failed":
@@ -262,7 +261,8 @@ class Engine:
             self.queue.append(number)
             return
         self.rungs.drop(number)
-        self.shown(self.record.fail(number, f"{reason} ({MOST_DEATHS} times)", outcome.seconds))
+        reason = f"{reason} ({MOST_DEATHS} times)"
+        self.showing.trial(self.record.fail(number, reason, outcome.seconds))
 
     def close(self) -> None:
         """End the search: tell what waits at a rung, mark what still runs, free the thread."""

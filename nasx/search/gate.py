@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nasx.space import Space
     from nasx.study import Study
 
+SPACE = "space"  # what a refusal by the space itself is filed under, beside the constraints
 LATENCY_SLACK = 1.15  # provisional latency on untrained weights may be this much over its limit
 
 
@@ -20,12 +21,14 @@ LATENCY_SLACK = 1.15  # provisional latency on untrained weights may be this muc
 class Priced:
     """A candidate's cost card and the axis values known before training.
 
-    `fault` is why it could not be built: the trial will fail with that reason.
+    `fault` is why it could not be built: the trial will fail with that reason. `refusal` is why
+    the space itself passes it over.
     """
 
     card: CostCard | None
     values: dict[str, float] = field(default_factory=dict)
     fault: str | None = None
+    refusal: str | None = None
 
 
 class Gate:
@@ -43,6 +46,9 @@ class Gate:
     def price(self, candidate: Space) -> Priced:
         """Return the cost card and every axis known before training."""
         try:
+            refusal = candidate.refusal(self.evaluator.shape)
+            if refusal is not None:
+                return Priced(None, refusal=refusal)
             card = self.evaluator.price(candidate)
         except Exception as error:
             # The worker will meet the same fault and file it with the trial: one way to fail.
@@ -59,6 +65,8 @@ class Gate:
 
     def broken(self, priced: Priced) -> tuple[str, float, float] | None:
         """Return (constraint, limit, value) of the first limit broken, or None."""
+        if priced.refusal is not None:
+            return SPACE, 0.0, 0.0
         if priced.card is None:
             return None
         static = self._broken_static(priced.card, priced.values)

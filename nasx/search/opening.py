@@ -15,6 +15,7 @@ import yaml
 from nasx.errors import NasxError
 from nasx.files import read_json, write_json, write_text
 from nasx.record import Record
+from nasx.run import study_of
 from nasx.storage import StudyStore, open_store
 from nasx.study import Study, changes
 
@@ -23,7 +24,7 @@ def continued(folder: Path, study: Study, add_trials: int) -> Study:
     """Return the study to run in this folder; refuse a folder that holds another one."""
     resolved = folder / "resolved.yaml"
     if resolved.is_file():
-        old = Study.model_validate(yaml.safe_load(resolved.read_text()))
+        old = study_of(folder)
         differences = changes(old, study)
         if differences:
             raise NasxError(

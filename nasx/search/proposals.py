@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasx.errors import NothingFeasible
-from nasx.search.gate import Gate, Priced
+from nasx.search.gate import SPACE, Gate, Priced
 from nasx.search.view import View, distribution, sampler_view
 from nasx.trial import Rejection
 
@@ -180,7 +180,7 @@ class Proposer:
         broken = self.gate.broken(priced)
         if broken:
             repaired = candidate.repair(self.shape, self.gate.upper_limits)
-            if repaired is not None and repaired.key(self.shape) not in view.keys:
+            if repaired is not None and self._open(repaired, view):
                 again = self.gate.price(repaired)
                 if not self.gate.broken(again):
                     key = repaired.key(self.shape)
@@ -190,7 +190,7 @@ class Proposer:
                 Rejection(
                     space=self.reference,
                     candidate=candidate.values(),
-                    key=key,
+                    key="" if axis == SPACE else key,  # a clamped net may have a legal twin
                     constraint=axis,
                     limit=limit,
                     value=value,
@@ -200,6 +200,12 @@ class Proposer:
             )
             return None
         return self._proposal(candidate, key, priced, origin, passed)
+
+    def _open(self, candidate: Space, view: View) -> bool:
+        """Return whether a repaired candidate is unseen and lies in the study's domains."""
+        flat = candidate.flat()
+        inside = not any(d.fault(flat[name]) for name, d in self.domains.items())
+        return inside and candidate.key(self.shape) not in view.keys
 
     def _proposal(
         self, candidate: Space, key: str, priced: Priced, origin: str, passed: Passed
@@ -237,6 +243,13 @@ class Proposer:
         return None
 
     def _hopeless(self, rejections: list[Rejection]) -> str:
+        if all(r.constraint == SPACE for r in rejections):
+            last = self.space.from_json(rejections[-1].candidate)
+            return (
+                f"{self.reference} itself refuses {len(rejections)} proposals of this study, "
+                f"the last for: {last.refusal(self.shape)}; widen the domains"
+            )
+        rejections = [r for r in rejections if r.constraint != SPACE]
         nearest = min(rejections, key=lambda r: abs(r.value - r.limit) / (abs(r.limit) or 1))
         bound = self.study.constraints.get(nearest.constraint, "")
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ from nasx.search.joining import prepare_joining
 from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
 from nasx.search.replicates import missing_replicate
-from nasx.search.showing import Showing
+from nasx.search.showing import Showing, left_tidy
 from nasx.search.trained import Trained
 from nasx.study import Study
-from nasx.trial import State
+from nasx.trial import State, Trial
 
 if TYPE_CHECKING:
     from nasx.tasks.base import Split
@@ -45,8 +46,14 @@ def search(
     is in use or belongs to another study.
     """
     folder = Path(out) if out is not None else Path("runs") / study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", f"{folder} is in use by another nasx search"):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NasxError(
+            f"{folder} cannot be a run folder ({error.strerror}); give --out for another one"
+        ) from error
+    in_use = f"{folder} is in use by another nasx search"
+    with left_tidy(display), locked(folder / "lock", in_use):
         demand_space(folder)
         study = continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
@@ -100,8 +107,7 @@ def _search(
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
         if dashboard:
             showing.note(dashboard_lines())
-    engine = Engine(record, proposers(study, evaluator), slots=slots, shown=showing.trial)
-    showing.engine = engine
+    engine = Engine(record, proposers(study, evaluator), slots=slots, showing=showing)
     try:
         if inline:
             run_inline(engine, evaluator, folder / "stop")
@@ -121,13 +127,29 @@ def _verdict(engine: Engine) -> None:
     if engine.trouble is not None:
         raise engine.trouble
     if engine.stopping:
-        saved = len(engine.record.unfinished)
-        raise Interrupted(f"stopped; {saved} trials will go on where they were saved")
+        raise Interrupted(stopped_at(engine.record.trials, engine.study.search.trials))
     trials = engine.record.trials
-    if trials and all(t.state is State.FAILED for t in trials):
+    if not trials or any(t.state is State.COMPLETE for t in trials):
+        return
+    failed = [t for t in trials if t.state is State.FAILED]
+    if len(failed) == len(trials):
         raise NoTrialCompleted(
-            f"{len(trials)} trials ran and all failed; the first: {trials[0].reason}"
+            f"{len(trials)} trials ran and all failed; the first: {failed[0].reason}"
         )
+    also = f" ({len(failed)} failed; the first: {failed[0].reason})" if failed else ""
+    raise NoTrialCompleted(
+        f"{len(trials)} trials ran and none reached full fidelity{also}: continue with "
+        "--add-trials, or give search.hours more, or begin anew with fewer fidelity.rungs"
+    )
+
+
+def stopped_at(trials: Sequence[Trial], budget: int) -> str:
+    """Say what a stopped search leaves: nothing is lost, what had begun goes on."""
+    saved = sum(t.state is State.INTERRUPTED for t in trials)
+    parts = [f"{len(trials) - saved} of {budget} trials are in the record"]
+    if saved:
+        parts.append(f"{saved} more {'was' if saved == 1 else 'were'} saved on the way")
+    return f"stopped: {', '.join(parts)}"
 
 
 def _anything_left(record: Record) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nasx.errors import Interrupted
 from nasx.trial import Snapshot, State, Trial
 
 if TYPE_CHECKING:
     from nasx.record import Record
-    from nasx.search.engine import Engine
     from nasx.terminal import Display
 
 
@@ -19,7 +21,6 @@ class Showing:
     def __init__(self, record: Record, resumed: int) -> None:
         self.record, self.resumed = record, resumed
         self.display: Display | None = None
-        self.engine: Engine | None = None
         self.started = time.monotonic()
         self._due = 0.0
         self._front: list[tuple[Trial, dict[str, float]]] = []
@@ -89,3 +90,16 @@ class Showing:
             n //= fidelity.factor
         done = float(sum(t.samples for t in trials))
         return None if done <= 0 or total <= 0 else max(0.0, seconds * (total - done) / done)
+
+
+@contextlib.contextmanager
+def left_tidy(display: Display | None) -> Iterator[None]:
+    """Give the terminal back however a search ends; a Ctrl-C while no trial runs goes on too."""
+    try:
+        yield
+    except BaseException as error:
+        if display is not None:
+            display.end("")
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped: every finished trial is in the record") from None
+        raise

@@ -28,9 +28,11 @@ def stop_on_signal(engine: Engine, stop: Path) -> Iterator[None]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         if engine.stopping:
+            engine.showing.end("left at once: the same command continues from the record")
             os._exit(EXIT_INTERRUPTED)
         engine.stopping = True
         stop.touch()
+        engine.showing.note("stopping: the running trials are being saved (again: leave at once)")
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

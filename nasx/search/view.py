@@ -158,13 +158,18 @@ def sampler_view(
             rows.append(optuna.trial.create_trial(params=params, distributions=dict(told), **more))
 
     state = optuna.trial.TrialState
-    limits = study.limits()
+    # A model of the constraints wants every row to carry the same ones, in the same order.
+    limits = {a: limit for a, limit in study.limits().items() if _visible(a, view)}
     median = {
-        a: float(np.median([v[a] for v in scores.values() if a in v])) for a in names if scores
+        a: float(np.median([v[a] for v in scores.values()])) for a in {*names, *limits} if scores
     }
     running: dict[str, Any] = {"state": state.RUNNING}
     if lie and median:
-        running = {"state": state.COMPLETE, "values": [_scale(a, median[a]) for a in names]}
+        running = {
+            "state": state.COMPLETE,
+            "values": [_scale(a, median[a]) for a in names],
+            "constraints": _excesses(limits, median) or None,
+        }
     for trial in view.trials:
         if trial.number in scores and all(a in scores[trial.number] for a in names):
             values = scores[trial.number]
@@ -181,13 +186,14 @@ def sampler_view(
     if rows and scores:
         for refusal in [*view.rejections, *refused][-RECENT:]:
             known = {**median, **refusal.values}
-            limit = refusal.limit
-            excess = {**_excesses(limits, known), refusal.constraint: abs(refusal.value - limit)}
+            excess = _excesses(limits, known)
+            if refusal.constraint in excess:
+                excess[refusal.constraint] = abs(refusal.value - refusal.limit)
             row(
                 refusal.candidate,
                 state=state.COMPLETE,
                 values=[_scale(a, known[a]) for a in names],
-                constraints={k: v for k, v in excess.items() if k in limits} or None,
+                constraints=excess or None,
             )
         stored = {t.key: scores[t.number] for t in view.trials if t.number in scores}
         rows.extend(  # a network already known, spelled anew: its stored result stands for it
@@ -213,9 +219,10 @@ def _scale(axis: str, value: float) -> float:
     return math.log(value) if AXES[axis].kind != "score" and value > 0 else value
 
 
-def _excesses(limits: Mapping[str, tuple[str, float]], values: Mapping[str, float]) -> Any:
+def _excesses(
+    limits: Mapping[str, tuple[str, float]], values: Mapping[str, float]
+) -> dict[str, float]:
     return {
         axis: (values[axis] - limit if operator == "<=" else limit - values[axis])
         for axis, (operator, limit) in limits.items()
-        if axis in values
     }

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nasx.errors import NasxError
+from nasx.errors import MissingData, NasxError
 from nasx.tasks.augment import Augment
 from nasx.tasks.base import Split, Task
 from nasx.tasks.cache import Bytes, Cached, cached, digest
@@ -31,7 +31,12 @@ TRAIN, TEST, SIDE = 50_000, 10_000, 32
 PER_ARCHIVE = 10_000  # images in each archive
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 ARCHIVES = (*BATCHES, "test_batch", "batches.meta")
-KEYS = ("header", "train_scan", "train_off", "train_y", "test_scan", "test_off", "test_y")
+# What the .npz holds, each with numpy's letters for the kinds of number (or text) it may be.
+KEYS = {"header": "u", "classes": "U"} | {
+    f"{part}_{name}": kinds
+    for part in ("train", "test")
+    for name, kinds in (("scan", "u"), ("off", "ui"), ("y", "ui"))
+}
 JPEG_COPY = "CIFAR-10 (JPEG q75 copy)"
 Counts = tuple[int, int, int]
 
@@ -102,16 +107,19 @@ def load_scans(path: Path, counts: Counts) -> Dataset:
     content = _bytes(path)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            held: dict[str, np.ndarray[Any, Any]] = {key: file[key] for key in (*KEYS, "classes")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            held: dict[str, np.ndarray[Any, Any]] = {key: file[key] for key in KEYS}
+        for key, kinds in KEYS.items():
+            if held[key].ndim != 1 or held[key].dtype.kind not in kinds:
+                raise ValueError(f"{key} is {held[key].ndim}-D {held[key].dtype}")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise NasxError(
-            f"{path} is no .npz of JPEG scans with {', '.join(KEYS)} and classes: {error}"
+            f"{path} is no .npz of JPEG scans with {', '.join(KEYS)}: {error}"
         ) from error
     labels = {s: held[f"{s}_y"].astype(np.int64) for s in ("train", "test")}
     for part, count in (("train", TRAIN), ("test", TEST)):
         if len(labels[part]) != count or held[f"{part}_off"].shape != (count + 1,):
             raise NasxError(f"{path} does not hold the {count} {part} images of CIFAR-10")
-    if len(held["classes"]) != 10 or max(int(y.max()) for y in labels.values()) > 9:
+    if len(held["classes"]) != 10 or not all(((y >= 0) & (y < 10)).all() for y in labels.values()):
         raise NasxError(f"{path} does not hold the 10 classes of CIFAR-10")
     chosen = choose(labels["train"], labels["test"], counts)
     header = held["header"].tobytes()
@@ -181,7 +189,7 @@ def cifar10(path: str, train: int = 45_000, valid: int = 5_000, test: int = TEST
     if where.is_dir():
         missing = [name for name in ARCHIVES if not (where / name).is_file()]
         if missing:
-            raise NasxError(
+            raise MissingData(
                 f"task 'cifar10': {where} lacks {', '.join(missing)}; path must be the unpacked "
                 "cifar-10-batches-py folder"
             )

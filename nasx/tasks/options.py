@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasx.errors import NasxError
+from nasx.errors import MissingData, NasxError
 
 
 def whole(task: str, option: str, value: object, low: int, high: int) -> int:
@@ -29,7 +29,7 @@ def place(task: str, value: object) -> Path:
         raise NasxError(f"task '{task}': path must be a file or folder, not {value!r}")
     path = Path(value).expanduser()
     if not path.exists():
-        raise NasxError(
+        raise MissingData(
             f"task '{task}': there is nothing at {path.absolute()}; "
             "set path to where the data are (relative to the working directory)"
         )

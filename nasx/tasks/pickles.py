@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from nasx.errors import NasxError
 
 NUMBERS = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"}
 DEPTH = 8  # of lists and dictionaries within each other
+STORES = {"PUT", "BINPUT", "LONG_BINPUT"}  # the operations that number a value for later use
+NDARRAY = object()  # stands for the type numpy.ndarray; has no attribute that could be set
 
 
 class _Refused(Exception):
@@ -47,6 +50,10 @@ class _Array:
 
     value: np.ndarray[Any, Any] | None = None
 
+    def __init__(self, kind: object, shape: object, code: object) -> None:
+        if kind is not NDARRAY:
+            raise _Refused("an array of a foreign type")
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
@@ -59,16 +66,11 @@ class _Array:
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _reconstruct(kind: object, shape: object, code: object) -> _Array:
-    if kind is not _Array:
-        raise _Refused("an array of a foreign type")
-    return _Array()
-
-
+# Nothing here may be a function: an archive may set attributes of what it names.
 ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): NDARRAY,
     ("numpy", "dtype"): _Dtype,
 }
 
@@ -94,7 +96,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise NasxError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        value = _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), 0)
+        _scan(data)
+        value = _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), 0, set())
     except _Refused as refused:
         raise NasxError(
             f"{path} is refused: it holds {refused}, and an archive may hold arrays, bytes, "
@@ -109,19 +112,36 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return value
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """Return the value with its arrays built, or refuse its type."""
-    if depth > DEPTH:
-        raise _Refused("lists nested too deeply")
+def _scan(data: bytes) -> None:
+    """Refuse numbers of values that no writer gives: the reader makes room for all below them."""
+    stored = 0
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in STORES:
+            stored += 1
+            if isinstance(argument, int) and argument > stored:
+                raise _Refused(f"a value numbered {argument} after {stored - 1} others")
+
+
+def _plain(value: Any, depth: int, met: set[int]) -> Any:
+    """Return the value with its arrays built, or refuse its type.
+
+    `met` are the ids of the lists and dictionaries seen: a few hundred bytes of lists that hold
+    one list many times would stand for billions of values.
+    """
     if isinstance(value, _Array) and value.value is not None:
         return value.value
-    if type(value) is dict:
-        return {_key(k): _plain(v, depth + 1) for k, v in value.items()}
-    if type(value) is list:
-        return [_plain(v, depth + 1) for v in value]
     if type(value) in (bytes, str, int):
         return value
-    raise _Refused(f"a {type(value).__name__}")
+    if type(value) not in (dict, list):
+        raise _Refused(f"a {type(value).__name__}")
+    if id(value) in met:
+        raise _Refused(f"a {type(value).__name__} in two places")
+    if depth > DEPTH:
+        raise _Refused("lists nested too deeply")
+    met.add(id(value))
+    if type(value) is list:
+        return [_plain(v, depth + 1, met) for v in value]
+    return {_key(k): _plain(v, depth + 1, met) for k, v in value.items()}
 
 
 def _key(key: Any) -> str:
