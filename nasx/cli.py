@@ -93,7 +93,7 @@ def run(args: Sequence[str]) -> int:
     except NasxError as error:
         click.echo(f"nasx: {error}", err=True)
         if isinstance(error, Interrupted):
-            click.echo(f"continue with: {shlex.join(['nasx', *args])}", err=True)
+            click.echo(f"continue with: nasx {_shown(args)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("nasx: interrupted", err=True)
@@ -143,6 +143,15 @@ def _unexpected(error: Exception, args: Sequence[str]) -> str:
     return f"{what} (at {place}){_logged(error, args)}"
 
 
+def _shown(args: Sequence[str]) -> str:
+    """Return the command line as it may be shown: without the password of a database URL."""
+    if any("://" in word for word in args):
+        from nasx.database import shown
+
+        args = [shown(word) for word in args]
+    return shlex.join(args)
+
+
 def _logged(error: Exception, args: Sequence[str]) -> str:
     """Append the traceback to the run's log, or to the user's cache; say where."""
     import json
@@ -154,7 +163,7 @@ def _logged(error: Exception, args: Sequence[str]) -> str:
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "event": "error",
-        "command": list(args),
+        "command": _shown(args),
         "traceback": "".join(traceback.format_exception(error)),
     }
     for folder in (run, cache):

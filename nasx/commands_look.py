@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nasx.commands import JSON
+from nasx.commands import JSON, STORAGE
 from nasx.errors import SpaceError
 from nasx.printing import assignments, emit, first_sentence, table
 
@@ -49,6 +49,7 @@ def cost(
 @click.option("--batch", type=click.IntRange(1), help="Samples per call.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per call.")
 @click.option("--via", metavar="CMD", help='Time elsewhere, e.g. "ssh board python3 -".')
+@STORAGE
 @JSON
 def measure(
     target: str,
@@ -56,6 +57,7 @@ def measure(
     batch: int | None,
     threads: int | None,
     via: str | None,
+    storage: str | None,
     as_json: bool,
 ) -> None:
     """Measure latency: of a run's front as its study says, or of one ONNX file.
@@ -64,7 +66,8 @@ def measure(
     """
     import nasx
 
-    rows = nasx.measure(target, runtime=runtime, batch=batch, threads=threads, via=via)
+    run = nasx.Run(target, storage) if storage else target
+    rows = nasx.measure(run, runtime=runtime, batch=batch, threads=threads, via=via)
     emit(rows) if as_json else click.echo(table(rows))
 
 
@@ -108,12 +111,13 @@ def studies(as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@STORAGE
 @JSON
-def doctor(run: Path | None, as_json: bool) -> int:
+def doctor(run: Path | None, storage: str | None, as_json: bool) -> int:
     """Look over this machine, or a run folder, and say what is amiss."""
     from nasx.doctor import examine_machine, examine_run
 
-    findings = examine_run(run) if run else examine_machine()
+    findings = examine_run(run, storage) if run else examine_machine()
     if as_json:
         emit([f.to_json() for f in findings])
     else:

@@ -63,12 +63,12 @@ def examine_machine() -> list[Finding]:
     return found
 
 
-def examine_run(path: Path) -> list[Finding]:
+def examine_run(path: Path, storage: str | None = None) -> list[Finding]:
     """Return the state of a run folder; a folder without a run raises NasxError."""
     from nasx.run import Run, status
     from nasx.trial import State
 
-    run = Run(path)
+    run = Run(path, storage)
     found = [_lock(path), _disk(path)]
     missing = [n for n in ("provenance.json", "study.yaml") if not (path / n).is_file()]
     if missing:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasx.claim import Claim
+from nasx.database import connection_options, demand_url, is_server, refusal
 from nasx.errors import NasxError
 from nasx.trial import State
 
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
 
     from nasx.study import Study
 
-HEARTBEAT = 15.0  # seconds between a driver's signs of life on a server
-SILENT = 60.0  # seconds after which a driver on a server counts as dead
-
 
 class StudyStore:
     """One study's rows and attributes in a database."""
 
     def __init__(self, storage: optuna.storages.RDBStorage, study_id: int, server: bool) -> None:
-        self._storage, self._study_id, self._server = storage, study_id, server
-        self._token = uuid.uuid4().hex
-        self._beaten = 0.0
+        self._storage, self._study_id = storage, study_id
+        self._claim = Claim(self) if server else None
 
     def rows(self) -> list[FrozenTrial]:
         """Return every row of the study by number."""
@@ -91,38 +86,32 @@ class StudyStore:
 
     def claim(self) -> None:
         """Take the study for this driver; refuse while another one gives signs of life."""
-        if not self._server:
-            return
-        holder = self.attribute("driver")
-        if holder and time.time() - holder["time"] < SILENT and not _gone(holder):
-            raise NasxError(
-                f"the record is in use by another nasx search on {holder['host']} "
-                f"(process {holder['pid']}); wait for it or stop it"
-            )
-        self.beat(force=True)
-        time.sleep(0.2)  # two drivers that claim at once: the later write wins, the other sees it
-        if self.attribute("driver", {}).get("token") != self._token:
-            raise NasxError("the record was taken by another nasx search just now; try again")
+        if self._claim is not None:
+            self._claim.take()
 
-    def beat(self, force: bool = False) -> None:
-        """Give a sign of life where several machines could take the record."""
-        now = time.time()
-        if self._server and (force or now - self._beaten > HEARTBEAT):
-            self._beaten = now
-            who = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
-            self.set_attribute("driver", {**who, "time": now})
+    def demand_claim(self) -> None:
+        """Refuse to write on where another driver has taken the study."""
+        if self._claim is not None:
+            self._claim.demand()
 
-    def close(self, release: bool = False) -> None:
+    def clock(self) -> float:
+        """Return the database's time in seconds."""
+        import sqlalchemy
+
+        with self._storage.engine.connect() as connection:
+            now = connection.execute(sqlalchemy.select(sqlalchemy.func.now())).scalar_one()
+        return float(now.replace(tzinfo=now.tzinfo or UTC).timestamp())
+
+    def leave(self) -> None:
+        """Give back this thread's connection."""
+        self._storage.remove_session()
+
+    def close(self) -> None:
         """Let go of the database; a driver also gives the record back."""
-        if release and self._server:
-            self.set_attribute("driver", None)
+        if self._claim is not None:
+            self._claim.release()
         self._storage.remove_session()
         self._storage.engine.dispose()
-
-
-def _gone(holder: Mapping[str, Any]) -> bool:
-    """Return whether a driver of this very machine is known to be dead."""
-    return holder["host"] == socket.gethostname() and not Path(f"/proc/{holder['pid']}").exists()
 
 
 def open_store(
@@ -136,12 +125,16 @@ def open_store(
     import sqlalchemy
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    server = url is not None and not url.startswith("sqlite")
+    server = is_server(url)
     place = url or f"sqlite:///{folder.resolve()}/record.sqlite3"
-    options: dict[str, Any] = {} if server else {"connect_args": {"timeout": 60}}
+    if url is not None:
+        demand_url(url)
+    options = connection_options(place) if server else {"connect_args": {"timeout": 60}}
     try:
         storage = optuna.storages.RDBStorage(place, engine_kwargs=options)
-        if not server:
+        if server:
+            sqlalchemy.event.listen(storage.engine, "handle_error", _lost(place))
+        else:
             sqlalchemy.event.listen(storage.engine, "connect", _write_ahead)
             storage.engine.dispose()  # connections opened before lack the listener's settings
         name = f"{study.name}-{identity}"
@@ -160,19 +153,27 @@ def open_store(
     except KeyError as error:
         raise NasxError(f"{folder}: the database holds no record of this run") from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise NasxError(f"the record cannot be opened: {_without_password(first, url)}") from error
+        raise refusal(error, url) from error
     return StudyStore(storage, study_id, server)
+
+
+def _lost(url: str) -> Callable[[Any], None]:
+    """Return the listener that turns a database gone in mid-search into one line."""
+
+    def listener(context: Any) -> None:
+        import sqlalchemy
+
+        failure = context.sqlalchemy_exception
+        if context.is_pre_ping or not isinstance(failure, sqlalchemy.exc.OperationalError):
+            return  # a stale connection is replaced by itself; anything else is a fault of ours
+        raise NasxError(
+            f"{refusal(failure, url)}; nothing finished is lost: the same command continues"
+        ) from failure
+
+    return listener
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
     """Use the write-ahead log; result.json is fsynced, so a lost last commit is repaired."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _without_password(text: str, url: str | None) -> str:
-    if url and "@" in url and ":" in url.split("@")[0].partition("://")[2]:
-        secret = url.split("@")[0].rpartition(":")[2]
-        return text.replace(secret, "***") if secret else text
-    return text

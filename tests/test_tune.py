@@ -59,3 +59,17 @@ def test_resources_no_node_has_are_refused() -> None:
 
     with pytest.raises(NasxError, match=r"asks for 1 CPU and 0\.5 GPU, but the largest of 1 node"):
         start_ray(None, 1, 0.5, dashboard=False)
+
+
+def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasx.search import cluster
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(NasxError, match=r"aiohttp, .* pip install 'nasx\[dashboard\]'"):
+        cluster._demand_dashboard()
+
+
+def test_the_cluster_is_not_told_the_command_line_of_the_driver() -> None:
+    import ray
+
+    assert ray._private.utils.get_entrypoint_name() == "nasx search"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
-import socket
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nasx.errors import NasxError
+from nasx.search.joining import silence
 
 QUIET = {  # before the first import of ray
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -35,12 +39,30 @@ if "ray" not in sys.modules:  # settings that Ray's parts read at different time
 import ray  # noqa: E402 - after the settings that keep it quiet
 from ray import tune  # noqa: E402
 
-__all__ = ["dashboard_lines", "leave_ray", "ray_runs", "start_ray", "tune"]
+__all__ = [
+    "dashboard_lines",
+    "leave_ray",
+    "name_process",
+    "ray_runs",
+    "start_ray",
+    "tune",
+    "watched",
+]
+
+DASHBOARD = ("aiohttp", "aiohttp_cors", "opencensus", "prometheus_client")
+LOOK = 5.0  # seconds between looks at the cluster
+GONE = 30.0  # seconds of silence after which it has gone; Ray aborts the process after 60
 
 
 def ray_runs() -> bool:
     """Return whether this process has started or joined Ray already."""
     return bool(ray.is_initialized())
+
+
+def name_process(name: str) -> None:
+    """Show in `ps` and `top` what this worker does just now."""
+    # Ray puts its own name back by itself.
+    ray._raylet.setproctitle(f"ray::{name}")  # type: ignore[attr-defined]
 
 
 def leave_ray() -> None:
@@ -50,6 +72,8 @@ def leave_ray() -> None:
 
 def _init(address: str | None, options: dict[str, Any]) -> None:
     """Start or join Ray; a busy machine may miss Ray's own start-up deadline, so try twice."""
+    # Ray shows this command line to everyone on the cluster, and a storage password with it.
+    ray._private.utils.get_entrypoint_name = lambda: "nasx search"
     for last in (False, True):
         try:
             ray.init(**options)
@@ -78,7 +102,6 @@ def start_ray(address: str | None, cpu: float, gpu: float, dashboard: bool) -> i
             options |= {"object_store_memory": 200 * 2**20}
             options |= {"_temp_dir": str(Path(tempfile.gettempdir()) / f"nasx-ray-{os.getuid()}")}
         else:
-            _demand_reachable(address)
             options |= {"address": address}
         _init(address, options)
     # On a worker's death Ray prints a paragraph on stdout, which would break --json.
@@ -112,18 +135,39 @@ def dashboard_lines() -> str:
 
 
 def _demand_dashboard() -> None:
-    if importlib.util.find_spec("aiohttp") is None:
-        raise NasxError("Ray's dashboard is not installed; pip install 'nasx[dashboard]'")
-
-
-def _demand_reachable(address: str) -> None:
-    """Refuse an address nobody listens at; Ray itself would try for a minute, loudly."""
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        return  # "auto", or an address that only Ray can resolve
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+    missing = [m for m in DASHBOARD if importlib.util.find_spec(m) is None]
+    if missing:
         raise NasxError(
-            f"no Ray cluster answers at {address} ({error.strerror or error})"
-        ) from error
+            f"Ray's dashboard needs {', '.join(missing)}; pip install 'nasx[dashboard]'"
+        )
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """End this process with one line when the cluster has gone.
+
+    Ray would abort it a minute after the loss, in its own words, and until then answers nothing,
+    not even a request to leave. The record needs no farewell: this is a kill like any other.
+    """
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    over = threading.Event()
+
+    def watch() -> None:
+        heard = time.monotonic()
+        while not over.wait(LOOK):
+            if not silence(host, int(port)):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > GONE:
+                sys.stderr.write(
+                    f"\nnasx: the Ray cluster at {address} has gone; nothing finished is lost: "
+                    "start it again, and the same command continues\n"
+                )
+                sys.stderr.flush()
+                os._exit(1)
+
+    threading.Thread(target=watch, name="nasx-cluster", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -7,12 +7,13 @@ here knows Ray; nothing here trains.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nasx.errors import NasxError, NoTrialCompleted
+from nasx.errors import NasxError
 from nasx.files import demand_space, write_json
 from nasx.record import Record
 from nasx.search.ahead import Ahead
@@ -95,12 +96,22 @@ class Engine:
         """Return the next ticket, or None where there is none now (see `finished`)."""
         if self.stopping or self.trouble is not None or self._late():
             return None
-        try:
+        with self._ours():
             demand_space(self.record.path)
             return self._next(wait)
+        return None
+
+    @contextlib.contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Work on the record while it is ours; what forbids it becomes the search's trouble.
+
+        Nothing is lost by that: results are on disk, and the next start takes up open rows.
+        """
+        try:
+            self.record.store.demand_claim()
+            yield
         except NasxError as error:
-            self.trouble = error
-            return None
+            self.trouble = self.trouble or error
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -209,6 +220,10 @@ class Engine:
         if ticket is None or ticket.attempt != outcome.attempt:
             return
         del self.live[outcome.number]
+        with self._ours():
+            self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> None:
         if outcome.kind == "died":
             self._died(outcome)
         elif outcome.kind == "interrupted":
@@ -252,30 +267,13 @@ class Engine:
     def close(self) -> None:
         """End the search: tell what waits at a rung, mark what still runs, free the thread."""
         self.ahead.close()
-        for number in self.live:
-            self.record.mark(number, "interrupted")
-        over = not (self.stopping or self.trouble or self.live)
-        for number in list(self.record.unfinished):
-            if over and self.record.progress(number).phase == "paused":
-                self.record.stop(number)
-
-    def verdict(self) -> None:
-        """Raise what the search has to say when it did not end well."""
-        if self.trouble is not None:
-            raise self.trouble
-        trials = self.record.trials
-        if not trials or self.stopping or any(t.state is State.COMPLETE for t in trials):
-            return
-        failed = [t for t in trials if t.state is State.FAILED]
-        if len(failed) == len(trials):
-            raise NoTrialCompleted(
-                f"{len(trials)} trials ran and all failed; the first: {failed[0].reason}"
-            )
-        also = f" ({len(failed)} failed; the first: {failed[0].reason})" if failed else ""
-        raise NoTrialCompleted(
-            f"{len(trials)} trials ran and none reached full fidelity{also}: continue with "
-            "--add-trials, or give search.hours more, or begin anew with fewer fidelity.rungs"
-        )
+        with self._ours():
+            for number in self.live:
+                self.record.mark(number, "interrupted")
+            over = not (self.stopping or self.trouble or self.live)
+            for number in list(self.record.unfinished):
+                if over and self.record.progress(number).phase == "paused":
+                    self.record.stop(number)
 
     # -- proposals -----------------------------------------------------------------------------
 

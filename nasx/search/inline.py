@@ -18,4 +18,3 @@ def run_inline(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
             if ticket is None:
                 continue
             engine.done(run_ticket(evaluator, ticket, stop))
-            engine.record.store.beat()

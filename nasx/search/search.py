@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from nasx.errors import Interrupted, NasxError
-from nasx.files import demand_space, locked, read_json, write_json, write_text
+from nasx.errors import Interrupted, NasxError, NoTrialCompleted
+from nasx.files import demand_space, locked
 from nasx.record import Record
-from nasx.run import Run, study_of
+from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
 from nasx.search.inline import run_inline
+from nasx.search.joining import prepare_joining
+from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
 from nasx.search.replicates import missing_replicate
 from nasx.search.showing import Showing, left_tidy
 from nasx.search.trained import Trained
-from nasx.storage import open_store
-from nasx.study import Study, changes
+from nasx.study import Study
 from nasx.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -58,9 +55,11 @@ def search(
     in_use = f"{folder} is in use by another nasx search"
     with left_tidy(display), locked(folder / "lock", in_use):
         demand_space(folder)
-        study = _continued(folder, study, add_trials)
+        study = continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
-        with _record(folder, study, evaluator, storage) as (record, showing):
+        data, splits = evaluator.fingerprint(), _splits(evaluator)
+        with opened(folder, study, data, splits, storage) as (record, resumed):
+            showing = Showing(record, resumed)
             showing.begin(display)
             _search(record, evaluator, showing, address, dashboard, folder)
         run = Run(folder, storage)
@@ -76,71 +75,9 @@ def _training(study: Study, folder: Path) -> Evaluator:
     return Trained(study, folder.resolve(), Path.cwd())
 
 
-def _continued(folder: Path, study: Study, add_trials: int) -> Study:
-    """Return the study to run in this folder; refuse a folder that holds another one."""
-    resolved = folder / "resolved.yaml"
-    if resolved.is_file():
-        old = study_of(folder)
-        differences = changes(old, study)
-        if differences:
-            raise NasxError(
-                f"{folder} holds another study: {'; '.join(differences)}; "
-                "give --out for a new run folder"
-            )
-        trials = max(old.search.trials, study.search.trials)
-    else:
-        trials = study.search.trials
-    if add_trials:
-        trials += add_trials
-    elif resolved.is_file():
-        trials = max(trials, study.search.trials)
-    return study.model_copy(update={"search": study.search.model_copy(update={"trials": trials})})
-
-
-@contextlib.contextmanager
-def _record(
-    folder: Path, study: Study, evaluator: Evaluator, storage: str | None
-) -> Iterator[tuple[Record, Showing]]:
-    """Open the record for writing: files first, then the database, claimed for this driver."""
-    from nasx.provenance import describe
-
-    data = evaluator.fingerprint()
-    identity = study.identity(data)
-    old = read_json(folder / "provenance.json")
-    if old and old["identity"] != identity:
-        raise NasxError(
-            f"{folder} holds another study: its data have changed; give --out for a new run folder"
-        )
-    provenance = old or describe(identity, data, user_files(study), study.search.seed)
-    if old:
-        provenance["resumes"] += 1
-    if isinstance(evaluator, Trained):
-        splits: tuple[Split, ...] = ("train", "valid", "test")
-        provenance["splits"] = {split: evaluator.task.size(split) for split in splits}
-    write_text(folder / "resolved.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
-    if not (folder / "study.yaml").exists():
-        write_text(folder / "study.yaml", yaml.safe_dump(study.resolved(), sort_keys=False))
-    write_json(folder / "provenance.json", provenance)
-    store = open_store(folder, study, identity, storage, create=True)
-    started = time.monotonic()
-    try:
-        store.claim()
-        record = Record(folder, study, store)
-        if old:
-            provenance.setdefault("restarts", []).append(len(record.trials))
-            write_json(folder / "provenance.json", provenance)
-        yield record, Showing(record, resumed=provenance["resumes"])
-    finally:
-        provenance["seconds"] += time.monotonic() - started
-        with contextlib.suppress(OSError):
-            write_json(folder / "provenance.json", provenance)
-        store.close(release=True)
-
-
-def user_files(study: Study) -> list[Path]:
-    """Return the user's own files that a study executes."""
-    named = [r.rpartition(":")[0] for r in study.spaces if ".py:" in r]
-    return [Path(n) for n in named]
+def _splits(evaluator: Evaluator) -> dict[str, int]:
+    names: tuple[Split, ...] = ("train", "valid", "test")
+    return {n: evaluator.task.size(n) for n in names} if isinstance(evaluator, Trained) else {}
 
 
 def _search(
@@ -157,7 +94,11 @@ def _search(
     if not _anything_left(record):
         return
     slots, ours = 1, False
+    if inline and (address or dashboard):
+        raise NasxError("--address and --dashboard need `resources: {executor: ray}` in the study")
     if not inline:
+        if address is not None:
+            prepare_joining(address)
         from nasx.search.cluster import dashboard_lines, leave_ray, ray_runs, start_ray
         from nasx.search.tune import run_on_tune
 
@@ -173,12 +114,33 @@ def _search(
         else:
             run_on_tune(engine, evaluator, folder / "stop")
     finally:
-        engine.close()
-        if ours:
-            leave_ray()
-    engine.verdict()
+        try:
+            engine.close()
+        finally:
+            if ours:
+                leave_ray()
+    _verdict(engine)
+
+
+def _verdict(engine: Engine) -> None:
+    """Raise what a search has to say when it did not end well."""
+    if engine.trouble is not None:
+        raise engine.trouble
     if engine.stopping:
-        raise Interrupted(stopped_at(record.trials, study.search.trials))
+        raise Interrupted(stopped_at(engine.record.trials, engine.study.search.trials))
+    trials = engine.record.trials
+    if not trials or any(t.state is State.COMPLETE for t in trials):
+        return
+    failed = [t for t in trials if t.state is State.FAILED]
+    if len(failed) == len(trials):
+        raise NoTrialCompleted(
+            f"{len(trials)} trials ran and all failed; the first: {failed[0].reason}"
+        )
+    also = f" ({len(failed)} failed; the first: {failed[0].reason})" if failed else ""
+    raise NoTrialCompleted(
+        f"{len(trials)} trials ran and none reached full fidelity{also}: continue with "
+        "--add-trials, or give search.hours more, or begin anew with fewer fidelity.rungs"
+    )
 
 
 def stopped_at(trials: Sequence[Trial], budget: int) -> str:

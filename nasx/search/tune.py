@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nasx.errors import NasxError
-from nasx.search.cluster import tune
+from nasx.search.cluster import name_process, tune, watched
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator, Outcome, Ticket, run_ticket
 from nasx.search.signals import stop_on_signal
@@ -29,11 +29,11 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
     asked: dict[str, float] = {"cpu": resources.cpu}
     if resources.gpu:
         asked["gpu"] = resources.gpu
-    with stop_on_signal(engine, stop):
+    with stop_on_signal(engine, stop), watched():
         while not engine.finished:
-            searcher = Tickets(engine)
+            searcher = Tickets(engine, stop)
             tuner = tune.Tuner(
-                tune.with_resources(_trainable(evaluator, str(stop.resolve())), asked),
+                tune.with_resources(_trainable(evaluator, folder.name, str(stop.resolve())), asked),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=-1,
@@ -67,15 +67,19 @@ def died(ticket: Ticket, reason: str) -> Outcome:
 
 def _trial_name(trial: Any) -> str:
     ticket = json.loads(trial.config["ticket"])
-    return f"nasx-t{ticket['number']:04d}-rung{ticket['rung']}"
+    return _ticket_name(ticket["number"], ticket["rung"])
+
+
+def _ticket_name(number: int, rung: int) -> str:
+    return f"nasx-t{number:04d}-rung{rung}"
 
 
 class Tickets(Searcher):
     """Ray asks for trials; the engine answers with tickets."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, stop: Path) -> None:
         super().__init__(metric=None, mode=None)
-        self.engine = engine
+        self.engine, self.stop = engine, stop
         self.tickets: dict[str, Ticket] = {}
         self.outcomes: dict[str, Outcome] = {}
 
@@ -95,6 +99,8 @@ class Tickets(Searcher):
         """Return the next ticket as a Tune configuration."""
         if self.engine.finished:
             return Searcher.FINISHED  # for ever: only when nothing can come back
+        if self.engine.trouble is not None:
+            self.stop.touch()  # what still runs saves and comes back
         free = self.engine.slots - len(self.engine.live)
         if free < 1:
             return None
@@ -121,7 +127,6 @@ class Tickets(Searcher):
             self.outcomes[trial_id] = Outcome(**json.loads(result["outcome"]))
         outcome = self.outcomes.pop(trial_id, None)
         self.engine.done(outcome or died(ticket, "the worker process died"))
-        self.engine.record.store.beat()
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the record remembers."""
@@ -132,7 +137,7 @@ class Tickets(Searcher):
         raise NasxError("a nasx run continues from its record, never from Ray's state")
 
 
-def _trainable(evaluator: Evaluator, stop: str) -> Any:
+def _trainable(evaluator: Evaluator, run: str, stop: str) -> Any:
     class NasxTrial(tune.Trainable):
         """Runs tickets one after the other; stays alive between them (`reuse_actors`)."""
 
@@ -148,9 +153,10 @@ def _trainable(evaluator: Evaluator, stop: str) -> Any:
             return True
 
         def __repr__(self) -> str:
-            return f"nasx-t{self.ticket.number:04d}-rung{self.ticket.rung}"  # on Ray's Actors page
+            return f"nasx-{run}"  # on Ray's Actors page, where the first name stays for ever
 
         def step(self) -> dict[str, Any]:
+            name_process(_ticket_name(self.ticket.number, self.ticket.rung))
             outcome = run_ticket(evaluator, self.ticket, Path(stop))
             return {"outcome": json.dumps(asdict(outcome)), "done": True}
 
