@@ -54,7 +54,7 @@ def outcome(snapshot: Snapshot, images: int) -> dict[str, float]:
     p, q = best / 100, smallest / 100
     error = 100 * math.sqrt((p * (1 - p) + q * (1 - q)) / images)
     full = [t for t in snapshot.trials if t.state is State.COMPLETE]
-    seconds = [sum(r.cpu_seconds for r in t.rungs) for t in snapshot.trials]
+    seconds = [sum(r.seconds for r in t.rungs) for t in snapshot.trials]
     base = next(t for t in snapshot.trials if t.origin == "start:baseline")
     return {
         "distinct candidates": len({t.key for t in snapshot.trials if t.rungs}),
@@ -67,7 +67,7 @@ def outcome(snapshot: Snapshot, images: int) -> dict[str, float]:
         "difference, points": best - smallest,
         "difference, standard errors": (best - smallest) / error,
         "mean trial, CPU s": statistics.mean(seconds),
-        "base, full training, CPU s": sum(r.cpu_seconds for r in base.rungs)
+        "base, full training, CPU s": sum(r.seconds for r in base.rungs)
         if base.state is State.COMPLETE
         else math.nan,
     }

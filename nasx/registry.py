@@ -6,6 +6,7 @@ Nothing is registered by hand: a file in `search_spaces/` or `dashboards/`, a `T
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.metadata
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from nasx.domain import When
 from nasx.errors import NasxError, SpaceError
 from nasx.nearest import hint
 from nasx.space import Space, unknown_field
@@ -127,8 +129,10 @@ def studies() -> dict[str, Path]:
 def study_domains(study: Study, space: type[Space]) -> dict[str, Domain]:
     """Return the space's leaf domains, cut down by the study's `fix` and `domains`.
 
-    A fixed field is a domain of one value. Where a study has several spaces, a field concerns
-    those that have it. Raises SpaceError on an unknown field, a value outside or a widening.
+    A fixed field is a domain of one value, and so is one that no candidate of the study can make
+    active: a sampler would only move it to find the same network. Where a study has several
+    spaces, a field concerns those that have it. Raises SpaceError on an unknown field, a value
+    outside or a widening.
     """
     leaves = space.domains()
     several = len(study.spaces) > 1
@@ -149,6 +153,11 @@ def study_domains(study: Study, space: type[Space]) -> dict[str, Domain]:
                 if fault:
                     raise SpaceError(f"fix of '{leaf}': {value!r} {fault}")
                 leaves[leaf] = leaves[leaf].narrow(value, leaf)
+    for field in dataclasses.fields(space):  # type: ignore[arg-type]
+        domain = field.metadata["domain"]
+        if isinstance(domain, When) and all(leaves[domain.name].fault(v) for v in domain.values):
+            for leaf in domain.leaves(field.name):
+                leaves[leaf] = leaves[leaf].narrow(leaves[leaf].default, leaf)
     return leaves
 
 

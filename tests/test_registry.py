@@ -218,3 +218,14 @@ def test_each_leaf_may_be_fixed_apart(own):
     assert (whole["rates.0"].default, whole["rates.1"].default) == (0.2, 0.3)
     one = registry.study_domains(study(fix={"rates.1": 0.7}), cls)
     assert (one["rates.0"].hi, one["rates.1"].hi) == (1.0, 0.7)
+
+
+def test_a_field_that_cannot_become_active_is_not_searched() -> None:
+    from search_spaces.tinynet import TinyNet
+
+    solved = registry.study_domains(study(fix={"width": "solved"}), TinyNet)
+    assert (solved["w"].size, solved["w"].default) == (1, 1.0)
+    assert solved["c"].size > 1
+    both = registry.study_domains(study(), TinyNet)
+    assert both["w"].size > 1
+    assert both["c"].size > 1

@@ -107,7 +107,7 @@ def _search(
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
         if dashboard:
             showing.note(dashboard_lines())
-    engine = Engine(record, proposers(study, evaluator), slots=slots, showing=showing)
+    engine = Engine(record, proposers(study, evaluator, slots), slots=slots, showing=showing)
     try:
         if inline:
             run_inline(engine, evaluator, folder / "stop")
@@ -158,12 +158,13 @@ def _anything_left(record: Record) -> bool:
     return fewer or bool(record.unfinished) or missing_replicate(record) is not None
 
 
-def proposers(study: Study, evaluator: Evaluator) -> list[Proposer]:
+def proposers(study: Study, evaluator: Evaluator, slots: int = 1) -> list[Proposer]:
     """Return one proposer per space of a study."""
     from nasx.registry import space, study_domains
 
     made = []
     for reference in study.spaces:
         cls = space(reference)
-        made.append(Proposer(reference, cls, study_domains(study, cls), study, evaluator))
+        domains = study_domains(study, cls)
+        made.append(Proposer(reference, cls, domains, study, evaluator, slots))
     return made

@@ -9,6 +9,7 @@ pickle, and forgets finished trials).
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nasx.search.evaluate import Evaluator, Outcome, Ticket, run_ticket
 from nasx.search.signals import stop_on_signal
 
 Searcher = tune.search.Searcher
+OWN = "ray"  # Tune's folder inside a run: nobody reads it, and it goes when the search ends
 
 
 def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
@@ -43,7 +45,7 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
                     trial_dirname_creator=_trial_name,
                 ),
                 run_config=tune.RunConfig(
-                    name="ray",
+                    name=OWN,
                     storage_path=str(folder),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
@@ -58,6 +60,7 @@ def run_on_tune(engine: Engine, evaluator: Evaluator, stop: Path) -> None:
                 # Ray's memory monitor ends the whole fit(); the record does not.
                 for ticket in list(engine.live.values()):
                     engine.done(died(ticket, "its worker was killed when memory ran out"))
+    shutil.rmtree(folder / OWN, ignore_errors=True)
 
 
 def died(ticket: Ticket, reason: str) -> Outcome:
