@@ -38,7 +38,7 @@ class RungScore:
     rung: int
     samples: int
     values: dict[str, float]  # scores on valid, static costs, provisional latency_ms
-    seconds: float = 0.0  # CPU seconds of training up to here
+    seconds: float = 0.0  # CPU seconds of the segment that ends here
 
 
 @dataclass(frozen=True)
