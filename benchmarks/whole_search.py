@@ -22,7 +22,7 @@ from pathlib import Path
 from nasx import Run, front, load
 from nasx.trial import Snapshot, State
 
-TRIAL = re.compile(r"^t\d{4} ")
+TRIAL = re.compile(r"^\[\d+/\d+\] t\d{4} ")
 
 
 def searched(study: Path, out: Path) -> dict[str, float]:

@@ -57,6 +57,14 @@ def test_every_trial_ends_stopped_or_complete(tmp_path: Path) -> None:
     assert all(t.samples == 300 for t in found.trials if t.state is State.STOPPED)
 
 
+def test_the_baseline_is_trained_fully_whatever_its_early_score(tmp_path: Path) -> None:
+    poor = {"depth": [2, 8], "width": [0.5, 2.0]}  # narrowed so that its default is not the best
+    for seed in range(3):
+        found = ran(tmp_path / str(seed), study(18, domains=poor, search={"seed": seed}))
+        assert found.trials[0].state is State.COMPLETE
+        assert Counter(t.state for t in found.trials)[State.COMPLETE] in (6, 7)
+
+
 def test_rungs_before_scores_may_be_compared_are_skipped(tmp_path: Path) -> None:
     found = ran(tmp_path, study(9, rungs=3), Simulated(comparable=0.2))
     assert {r.rung for t in found.trials for r in t.rungs} == {1, 2}
@@ -91,8 +99,8 @@ def test_when_all_fail_it_says_so(tmp_path: Path) -> None:
 
 def test_when_none_reaches_full_fidelity_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoTrialCompleted, match="2 trials ran and none reached full fidelity: "):
-        ran(tmp_path, study(2, rungs=2))
-    assert len(ran(tmp_path, study(2, rungs=2), add_trials=4).trials) == 6
+        ran(tmp_path, study(2, search={"start": []}))
+    assert len(ran(tmp_path, study(2, search={"start": []}), add_trials=4).trials) == 6
 
 
 def test_the_same_call_continues_and_runs_nothing_again(tmp_path: Path) -> None:

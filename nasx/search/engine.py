@@ -18,7 +18,7 @@ from nasx.files import demand_space, write_json
 from nasx.record import Record
 from nasx.search.ahead import Ahead
 from nasx.search.evaluate import Outcome, Ticket, remembered
-from nasx.search.proposals import Proposal, Proposer
+from nasx.search.proposals import START, Proposal, Proposer
 from nasx.search.replicates import missing_replicate
 from nasx.search.rungs import Rungs
 from nasx.search.showing import Showing
@@ -59,6 +59,8 @@ class Engine:
         for trial in self.record.trials:
             for score in trial.rungs if trial.replicate_of is None else ():
                 self.rungs.add(score.rung, trial.number, score.values)
+            if trial.origin.startswith(START):
+                self.rungs.keep(trial.number)
             self.record.settle(trial.number)
             if trial.number not in self.record.unfinished:
                 if trial.state is not State.COMPLETE:
@@ -185,25 +187,19 @@ class Engine:
                 seed=proposal.seed,
                 card=summary,
                 origin=proposal.origin,
-                first_rung=self._first_rung(proposer, proposal),
+                first_rung=proposer.gate.first_rung(proposal.candidate, priced),
             ),
             {prefix + n: v for n, v in proposal.params.items()},
             {prefix + n: d for n, d in told.items()},
             priced.values,
         )
+        if trial.origin.startswith(START):
+            self.rungs.keep(trial.number)
         folder = self._folder(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         if card is not None:
             write_json(folder / "cost.json", card.to_json(), durable=False)  # can be counted again
         return self._dispatch(trial.number, trial.first_rung, dict(priced.values))
-
-    def _first_rung(self, proposer: Proposer, proposal: Proposal) -> int:
-        """Return the lowest rung at which the candidate's scores may be compared."""
-        if proposal.priced.fault is not None:
-            return 0  # it cannot be built; the worker says why
-        least = proposer.gate.evaluator.comparable_from(proposal.candidate)
-        full = self.budgets[-1]
-        return next(i for i, budget in enumerate(self.budgets) if budget >= min(1.0, least) * full)
 
     def _dispatch(self, number: int, rung: int, known: dict[str, float] | None = None) -> Ticket:
         trial = self.record.trial(number)

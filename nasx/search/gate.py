@@ -63,6 +63,14 @@ class Gate:
             values["latency_ms"] = self.evaluator.latency(candidate)
         return Priced(card, values)
 
+    def first_rung(self, candidate: Space, priced: Priced) -> int:
+        """Return the lowest rung at which the candidate's scores may be compared."""
+        if priced.fault is not None:
+            return 0  # it cannot be built; the worker says why
+        least = min(1.0, self.evaluator.comparable_from(candidate))
+        budgets = self.study.fidelity.budgets()
+        return next(i for i, budget in enumerate(budgets) if budget >= least * budgets[-1])
+
     def broken(self, priced: Priced) -> tuple[str, float, float] | None:
         """Return (constraint, limit, value) of the first limit broken, or None."""
         if priced.refusal is not None:

@@ -30,6 +30,7 @@ MOST_DUPLICATES = 20  # in a row, before a random unseen candidate is drawn
 MOST_REFUSALS = 300  # in a row, before the study is called infeasible
 GP_TRIALS = 150  # the largest study the Gaussian process serves
 PATIENCE = 10.0  # a trial must take this many times the model's thought, per slot
+START = "start:"  # how the origin of what a study begins with opens
 STARTUP = 10  # evenly spread candidates before a model is fitted
 
 
@@ -81,10 +82,10 @@ class Proposer:
         """Yield the candidates a study begins with: its baseline and published points."""
         for name in self.study.search.start:
             if name == "baseline":
-                yield "start:baseline", self.space.from_flat(self._defaults())
+                yield f"{START}baseline", self.space.from_flat(self._defaults())
             for point in self.space.published:
                 if point.name == name:
-                    yield f"start:{name}", self.space.from_json(point.candidate)
+                    yield f"{START}{name}", self.space.from_json(point.candidate)
 
     def _defaults(self) -> dict[str, Any]:
         return {**self.fixed, **{name: d.default for name, d in self.domains.items()}}

@@ -2,7 +2,8 @@
 
 A trial that reaches a rung waits there with a checkpoint. It goes on once it is among the best
 1 / factor of all scores at that rung, ranked by non-domination of (score, objectives), then by
-crowding. Nothing is decided before a rung holds `factor` scores.
+crowding. Nothing is decided before a rung holds `factor` scores. What the study begins with (its
+baseline) always goes on, so that a front shows what the user has today.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Rungs:
         self._scores: list[dict[int, tuple[float, ...]]] = [{} for _ in budgets]
         self._promoted: list[set[int]] = [set() for _ in budgets]
         self._gone: set[int] = set()
+        self._kept: list[int] = []
 
     def add(self, rung: int, number: int, values: Mapping[str, float]) -> None:
         """Keep the score of a trial at a rung; a higher rung implies promotion from below."""
@@ -35,6 +37,10 @@ class Rungs:
     def promoted(self, rung: int, number: int) -> None:
         """Note that a trial was sent on from a rung."""
         self._promoted[rung].add(number)
+
+    def keep(self, number: int) -> None:
+        """Note that a trial goes on from every rung: it is what the user has today."""
+        self._kept.append(number)
 
     def drop(self, number: int) -> None:
         """Note that a trial can go no further (failed, or told in an earlier run)."""
@@ -61,6 +67,9 @@ class Rungs:
     def next(self) -> tuple[int, int] | None:
         """Return (number, rung to run) of the trial to promote now, the highest rung first."""
         for rung in range(len(self.budgets) - 2, -1, -1):
+            for number in self._kept:
+                if number in self._scores[rung] and number not in self._promoted[rung] | self._gone:
+                    return number, rung + 1
             if len(self._promoted[rung]) >= len(self._scores[rung]) // self.factor:
                 continue  # early promotions may have been mistaken; the budget holds all the same
             for number in self.best(rung):
