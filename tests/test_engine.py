@@ -92,6 +92,12 @@ def test_a_fault_fails_its_trial_alone(tmp_path: Path, fault: str, reason: str) 
     assert all(t.state is not State.FAILED for t in found.trials if t.number != 2)
 
 
+def test_a_trials_minutes_are_those_of_all_its_segments(tmp_path: Path) -> None:
+    minutes = {"start": [], "trial_minutes": 0.01}  # a segment takes .27 or .53 s
+    with pytest.raises(NoTrialCompleted, match=r"failed; the first: took longer than 0\.01 min"):
+        ran(tmp_path, study(3, search=minutes), Simulated(seconds=0.8))
+
+
 def test_when_all_fail_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoTrialCompleted, match="2 trials ran and all failed; the first: Runtime"):
         ran(tmp_path, study(2), Simulated(faults={0: "raise", 1: "raise"}))

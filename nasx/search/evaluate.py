@@ -43,7 +43,8 @@ class Ticket:
     folder: str
     attempt: str
     known: Mapping[str, float] = field(default_factory=dict)  # static costs, earlier latency
-    minutes: float | None = None
+    minutes: float | None = None  # for the whole trial
+    spent: float = 0.0  # seconds of its earlier segments
     memory: int | None = None  # bytes
 
     @property
@@ -200,7 +201,8 @@ class Watch:
         if now - self.looked < CHECK:
             return False
         self.looked = now
-        if self.ticket.minutes and now - self.started > self.ticket.minutes * 60:
+        spent = self.ticket.spent + now - self.started
+        if self.ticket.minutes and spent > self.ticket.minutes * 60:
             raise OutOfTime
         used = resident_bytes()
         if self.ticket.memory and used > self.ticket.memory:

@@ -145,7 +145,7 @@ class Proposer:
         }
 
     def sampler_name(self, view: View) -> str:
-        """Return the sampler that `auto` stands for now (docs/decisions/samplers.md)."""
+        """Return the sampler that `auto` stands for now (docs/decisions/002-samplers.md)."""
         asked = self.study.search.sampler
         if asked != "auto":
             return asked

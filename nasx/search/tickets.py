@@ -31,6 +31,7 @@ def ticket_for(
         attempt=uuid.uuid4().hex[:8],
         known=known_costs(trial) if known is None else known,
         minutes=study.search.trial_minutes,
+        spent=trial.seconds,
         memory=memory_bytes(study.resources.memory),
     )
 
