@@ -1,4 +1,4 @@
-"""Kill -9 of the driver at random moments: nothing is lost, nothing runs twice."""
+"""Kill -9 and Ctrl-C at any moment: nothing is lost, nothing runs twice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from nasx.errors import Interrupted
 from nasx.run import Run
 from nasx.trial import State
+from simulated import Simulated
+from test_engine import ran, study
 
 DRIVER = """
 import sys
