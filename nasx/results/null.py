@@ -72,6 +72,6 @@ def demand_near(candidate: Space, macs: int, setting: Setting) -> int:
 
 
 def described(candidate: Space, counted: int, setting: Setting) -> dict[str, Any]:
-    """Return a candidate as JSON values: candidate, key and counted MACs."""
+    """Return a candidate as JSON values: its fields in effect, key and counted MACs."""
     key = candidate.key(setting.shape)
-    return {"candidate": candidate.values(), "key": key, "macs": counted}
+    return {"candidate": candidate.in_effect(), "key": key, "macs": counted}
