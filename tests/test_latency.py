@@ -177,7 +177,8 @@ def test_work_beside_the_measurement_is_flagged():
             burner.stdout.readline()  # it burns
             os.sched_setaffinity(0, {cpu})
             nets = {"a": (conv(8), WIDE), "b": (conv(16), WIDE)}
-            timed = time_networks(nets, Measure(runtime="eager"), passes=10, runs=5)
+            # Long against the scheduler's slices of a few ms: 50 runs may fit between them.
+            timed = time_networks(nets, Measure(runtime="eager"), passes=30, runs=10)
         finally:
             os.sched_setaffinity(0, mine)
             burner.kill()
