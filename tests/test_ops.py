@@ -112,7 +112,7 @@ ELEMENTWISE = {  # name: (network, input shape, elements by hand)
         (1, 4, 3, 3),
         0,
     ),
-    "copies of layout": (lambda: Call(lambda m, x: x.transpose(1, 2).contiguous()), (1, 4, 3), 0),
+    "copies of layout": (lambda: Call(lambda m, x: x.transpose(1, 2).contiguous()), (1, 4, 3), 12),
     "dropout, not active in eval": (nn.Dropout, (2, 5), 0),
 }
 
@@ -291,7 +291,9 @@ def test_a_card_states_costs_per_sample_and_layer():
     params = 216 + 16 + 80 + 144 + 170
     assert (card.macs, card.macs_max, card.axis("flops")) == (macs, macs, 2 * macs)
     assert (card.params, card.params_trained, card.bytes) == (params, params + 110, 4 * params)
-    assert (card.input, card.energy_uj, card.peak_bytes) == ((3, 16, 16), None, None)
+    assert (card.input, card.unpriced, card.notes) == ((3, 16, 16), (), ())
+    assert card.energy_uj == pytest.approx(macs * 4.6e-6)
+    assert card.peak_bytes == 4 * (3 * 256 + 8 * 64 + 16 * 64)  # input, and around the 1x1 layer
     assert sum(layer.params for layer in card.by_layer) == params
     assert sum(layer.macs for layer in card.by_layer) == macs
     first = card.by_layer[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from nasx.shape import Shape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from nasx.cost.energy import Energy, Model
+    from nasx.cost.ops import Count
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,11 @@ class CostCard:
 
     `params` counts the deployed network, `params_trained` what training carries. `macs_max` is
     with every branch open; `macs` the mean over inputs (equal for networks without gates).
-    `unpriced` names operators whose cost is unknown: such a network stays off every front.
-    A quantity that nothing here can price is None.
+    `bytes` are the parameters as stored, `peak_bytes` the most that inputs and activations take
+    at once. `unpriced` names operators whose cost is unknown: such a network stays off every
+    front. `energy_uj` is modelled arithmetic (`nasx.cost.energy`), None where `energy_unpriced`,
+    the share of operations that the table does not know, is not 0. `notes` are warnings for who
+    reads the card.
     """
 
     params: int
@@ -47,8 +54,11 @@ class CostCard:
     shifts: int = 0
     bit_ops: int = 0
     lookups: int = 0
+    elementwise: int = 0
     energy_uj: float | None = None
+    energy_unpriced: float = 0.0
     peak_bytes: int | None = None
+    notes: tuple[str, ...] = ()
     unpriced: tuple[str, ...] = ()
     input: Shape = ()
     by_layer: tuple[LayerCost, ...] = field(default=(), repr=False)
@@ -74,31 +84,66 @@ class CostCard:
             **{
                 **data,
                 "unpriced": tuple(data["unpriced"]),
+                "notes": tuple(data.get("notes", ())),
                 "input": tuple(data["input"]),
                 "by_layer": layers,
             }
         )
 
 
-def card_of(model: nn.Module, shape: Shape, *, trained: nn.Module | None = None) -> CostCard:
+def card_of(
+    model: nn.Module,
+    shape: Shape,
+    *,
+    trained: nn.Module | None = None,
+    energy: Model = "arith",
+) -> CostCard:
     """Return what `model` costs on one sample of `shape` (C, H, W); the model is left as it was.
 
     A tuple of shapes makes one input each. `trained` is the network in training where it carries
-    more than the deployed one. `bytes` are the parameters at their own type. A network that
-    cannot take such an input is refused.
+    more than the deployed one, `energy` the model of energy. A network that cannot take such an
+    input is refused.
     """
+    from nasx.cost import energy as modelled
     from nasx.cost.inputs import example, first_line
+    from nasx.cost.memory import stored_bytes
     from nasx.cost.ops import count
 
+    moved = energy == "arith+mem"
     try:
-        counted = count(model, *example(model, shape, 1))
+        counted = count(model, *example(model, shape, 1), traffic=moved)
+    except NasxError:
+        raise
     except Exception as error:
         raise NasxError(
             f"{type(model).__name__}: cannot count it on an input of {shape}: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
+    joules = modelled.energy(counted.by_number, counted.traffic)
+    params = sum(p.numel() for p in model.parameters())
+    return CostCard(
+        params=params,
+        params_trained=params if trained is None else sum(p.numel() for p in trained.parameters()),
+        bytes=stored_bytes(model),
+        macs=counted.macs,
+        macs_max=counted.macs,
+        adds=counted.adds,
+        shifts=counted.shifts,
+        bit_ops=counted.bit_ops,
+        lookups=counted.lookups,
+        elementwise=counted.elementwise,
+        energy_uj=joules.uj,
+        energy_unpriced=joules.unpriced_share,
+        peak_bytes=counted.peak_bytes,
+        notes=tuple(_notes(counted, joules)),
+        unpriced=counted.unpriced,
+        input=tuple(shape),
+        by_layer=tuple(_layers(model, counted)),
+    )
+
+
+def _layers(model: nn.Module, counted: Count) -> Iterator[LayerCost]:
     seen: set[int] = set()
-    layers = []
     for name, module in model.named_modules():
         own = {id(p): p.numel() for p in module._parameters.values() if p is not None}
         params = sum(n for i, n in own.items() if i not in seen)  # a tied weight: once
@@ -108,19 +153,18 @@ def card_of(model: nn.Module, shape: Shape, *, trained: nn.Module | None = None)
             ops = asdict(layer.ops) if layer is not None else {"macs": 0}
             output = layer.output[1:] if layer is not None else ()
             kind = type(module).__name__
-            layers.append(LayerCost(name or kind, kind, params, output=output, **ops))
-    params = sum(p.numel() for p in model.parameters())
-    return CostCard(
-        params=params,
-        params_trained=params if trained is None else sum(p.numel() for p in trained.parameters()),
-        bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        macs=counted.macs,
-        macs_max=counted.macs,
-        adds=counted.adds,
-        shifts=counted.shifts,
-        bit_ops=counted.bit_ops,
-        lookups=counted.lookups,
-        unpriced=counted.unpriced,
-        input=tuple(shape),
-        by_layer=tuple(layers),
-    )
+            yield LayerCost(name or kind, kind, params, output=output, **ops)
+
+
+def _notes(counted: Count, joules: Energy) -> Iterator[str]:
+    if counted.elementwise_heavy:
+        yield (
+            f"{counted.elementwise:,} elementwise operations against "
+            f"{counted.macs + counted.adds:,} MACs and additions: what this network computes, MACs "
+            "do not show; give its layers count_ops"
+        )
+    if joules.without:
+        yield (
+            f"no energy: {joules.unpriced_share:.1%} of the operations have no entry in the table "
+            f"({', '.join(joules.without)})"
+        )

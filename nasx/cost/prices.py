@@ -1,7 +1,7 @@
 """What one call of an ATen operator costs, from the shapes of its arguments.
 
 Three tables: priced (multiply-accumulates by formula), elementwise (one per output element), free
-(views, allocation, layout). An operator in none of them is unpriced.
+(views, allocation, constants). An operator in none of them is unpriced.
 """
 
 from __future__ import annotations
@@ -47,38 +47,49 @@ class Ops:
 
 
 NONE = Ops()
-Price = Callable[[tuple[Any, ...], Any], Ops]  # (arguments, output) -> operations
+Price = Callable[[tuple[Any, ...], int], Ops]  # (arguments, elements written) -> operations
 
 
-def _convolution(args: tuple[Any, ...], out: Any) -> Ops:
+def _convolution(args: tuple[Any, ...], out: int) -> Ops:
     """(x, weight, bias, stride, padding, dilation, transposed, ...): bias is not counted.
 
     weight (O, C / groups, *K), transposed (C, O / groups, *K): each output (transposed: input)
     element meets weight.numel() / weight.shape[0] taps.
     """
     x, weight, transposed = args[0], args[1], args[6]
-    return Ops(macs=(x if transposed else out).numel() * math.prod(weight.shape[1:]))
+    return Ops(macs=(x.numel() if transposed else out) * math.prod(weight.shape[1:]))
 
 
 def _matrix(first: int) -> Price:
     """Price a product whose left factor (..., M, K) is argument `first`."""
 
-    def price(args: tuple[Any, ...], out: Any) -> Ops:
-        return Ops(macs=out.numel() * args[first].shape[-1])
+    def price(args: tuple[Any, ...], out: int) -> Ops:
+        return Ops(macs=out * args[first].shape[-1])
 
     return price
 
 
-def _addbmm(args: tuple[Any, ...], out: Any) -> Ops:
+def _addbmm(args: tuple[Any, ...], out: int) -> Ops:
     """(input, batch1 (B, N, M), batch2 (B, M, P)): the products are summed over B."""
     return Ops(macs=args[1].numel() * args[2].shape[-1])
 
 
-def _dot(args: tuple[Any, ...], out: Any) -> Ops:
+def _dot(args: tuple[Any, ...], out: int) -> Ops:
     return Ops(macs=args[0].numel())
 
 
-def _attention(args: tuple[Any, ...], out: Any) -> Ops:
+def _trilinear(args: tuple[Any, ...], out: int) -> Ops:
+    """Three factors, each widened by its list of dimensions: one MAC per product that is summed."""
+    shapes = []
+    for factor, widened in zip(args[:3], args[3:6], strict=True):
+        shape = list(factor.shape)
+        for dim in widened:
+            shape.insert(dim, 1)
+        shapes.append(shape)
+    return Ops(macs=math.prod(max(sizes) for sizes in zip(*shapes, strict=True)))
+
+
+def _attention(args: tuple[Any, ...], out: int) -> Ops:
     """(query (..., L, E), key (..., S, E), value (..., S, V)): Q K^T and its product with V.
 
     Every score counts, masked or not: the kernels compute the full products.
@@ -89,7 +100,7 @@ def _attention(args: tuple[Any, ...], out: Any) -> Ops:
     ))  # fmt: skip
 
 
-def _recurrent(args: tuple[Any, ...], out: Any) -> Ops:
+def _recurrent(args: tuple[Any, ...], out: int) -> Ops:
     """(x (T, N, I), W_ih, W_hh, ...): both weights once per step and sample; gates elementwise."""
     x, w_ih, w_hh = args[:3]
     steps = x.shape[0] * x.shape[1]
@@ -112,9 +123,11 @@ PRICED: dict[str, Price] = {
     "baddbmm": _matrix(1),
     "addmv": _matrix(1),
     "_int_mm": _matrix(0),
+    "_scaled_mm": _matrix(0),
     "addbmm": _addbmm,
     "dot": _dot,
     "vdot": _dot,
+    "_trilinear": _trilinear,
     "mkldnn_rnn_layer": _recurrent,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_scaled_dot_product_flash_attention": _attention,
@@ -123,51 +136,63 @@ PRICED: dict[str, Price] = {
     "_scaled_dot_product_fused_attention_overrideable": _attention,
 }
 
+# Elementwise operators that may write far more than they read (beside those that broadcast).
+GROWING = _names(
+    "repeat constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d index index_select gather embedding im2col one_hot "
+    "max_unpool2d max_unpool3d repeat_interleave upsample_nearest1d upsample_nearest2d "
+    "upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d "
+    "grid_sampler_3d"
+)
+
 # Beyond the operators that torch itself tags as pointwise.
-ELEMENTWISE = _names(
+ELEMENTWISE = GROWING | _names(
     # normalisation
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
     "cudnn_batch_norm _batch_norm_no_update native_layer_norm native_group_norm _fused_rms_norm "
-    "_softmax _log_softmax linalg_vector_norm norm _weight_norm_interface "
-    # pooling and resizing
+    "_softmax _log_softmax _safe_softmax linalg_vector_norm norm _weight_norm_interface renorm "
+    # pooling
     "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d "
-    "adaptive_max_pool3d max_pool2d_with_indices max_pool3d_with_indices max_unpool2d "
-    "max_unpool3d fractional_max_pool2d upsample_nearest1d upsample_nearest2d upsample_nearest3d "
-    "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
-    "upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d "
-    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d "
+    "adaptive_max_pool3d max_pool2d_with_indices max_pool3d_with_indices fractional_max_pool2d "
+    "_embedding_bag _embedding_bag_forward_only "
     # reductions
     "mean sum prod amax amin max min aminmax argmax argmin all any var std var_mean std_mean "
-    "logsumexp cumsum cumprod median topk sort kthvalue "
+    "logsumexp cumsum cumprod median topk sort kthvalue nansum "
     # activations that carry no pointwise tag
     "glu _prelu_kernel hardswish hardtanh log_sigmoid_forward rrelu_with_noise masked_fill "
-    # data movement that writes other elements than it read
-    "cat stack constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d "
-    "replication_pad1d replication_pad2d replication_pad3d roll flip repeat index index_select "
-    "gather scatter scatter_add index_put slice_scatter select_scatter embedding im2col col2im "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle tril triu one_hot "
-    "repeat_interleave masked_select take"
+    # data movement
+    "cat stack roll flip scatter scatter_add scatter_reduce index_put index_add index_copy "
+    "slice_scatter select_scatter col2im pixel_shuffle pixel_unshuffle channel_shuffle "
+    "native_channel_shuffle tril triu masked_select take clone copy _to_copy contiguous unfold_copy"
 )
 
 FREE = _names(
     # allocation and constants
-    "empty empty_like new_empty empty_strided zeros zeros_like new_zeros ones ones_like new_ones "
-    "full full_like new_full arange linspace eye scalar_tensor rand randn rand_like randn_like "
-    # layout, type and device; no arithmetic
-    "clone copy _to_copy contiguous lift_fresh lift detach alias _unsafe_view unsafe_split "
-    "unsafe_split_with_sizes unsafe_chunk _local_scalar_dense item is_same_size resize "
-    "_reshape_alias set_ fill zero to_mkldnn "
+    "empty empty_like new_empty empty_strided new_empty_strided zeros zeros_like new_zeros ones "
+    "ones_like new_ones full full_like new_full arange linspace eye scalar_tensor rand randn "
+    "rand_like randn_like tril_indices triu_indices "
+    # layout and device; no arithmetic
+    "lift_fresh lift detach alias _unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk "
+    "_local_scalar_dense item is_same_size resize _reshape_alias set_ fill zero to_mkldnn "
+    "_fused_sdp_choice _assert_tensor_metadata _assert_async sym_size sym_numel "
     # what is drawn only in training
     "native_dropout bernoulli"
 )
 
 
-def _one_per_output(args: tuple[Any, ...], out: Any) -> Ops:
+def elements(out: Any) -> int:
+    """Return the elements of an operator's (first) output."""
     first = out[0] if isinstance(out, tuple | list) and out else out
-    return Ops(elementwise=first.numel() if isinstance(first, Tensor) else 0)
+    return first.numel() if isinstance(first, Tensor) else 0
 
 
-def _nothing(args: tuple[Any, ...], out: Any) -> Ops:
+def _one_per_output(args: tuple[Any, ...], out: int) -> Ops:
+    return Ops(elementwise=out)
+
+
+def _nothing(args: tuple[Any, ...], out: int) -> Ops:
     return NONE
 
 
@@ -176,14 +201,20 @@ def price_of(operator: OpOverload) -> Price | None:
     """Return the price of an operator, or None where nobody has set one."""
     if operator.namespace not in ("aten", "prims"):
         return None
-    packet = operator.overloadpacket
-    name = packet.__name__.removesuffix("_")  # relu_ costs what relu costs
+    name = plain_name(operator)
     if name in PRICED:
         return PRICED[name]
-    plain = getattr(torch.ops.aten, name, packet)
+    if name in ELEMENTWISE:
+        return _one_per_output
+    plain = getattr(torch.ops.aten, name, operator.overloadpacket)
     spellings = (operator, *(getattr(plain, o) for o in plain.overloads()))
     if name in FREE or any(o.is_view for o in spellings):
         return _nothing
-    if name in ELEMENTWISE or any(torch.Tag.pointwise in o.tags for o in spellings):
+    if any(torch.Tag.pointwise in o.tags for o in spellings):
         return _one_per_output
     return None
+
+
+def plain_name(operator: OpOverload) -> str:
+    """Return an operator's name without overload; in place or not: relu_ costs what relu costs."""
+    return str(operator.overloadpacket.__name__).removesuffix("_")

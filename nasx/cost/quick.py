@@ -1,0 +1,158 @@
+"""Count a plain convolutional network without computing anything: shapes in, shapes out.
+
+Each standard layer answers with an empty tensor of its output's shape, by closed formulas, a dozen
+times faster than a forward pass. It is for what is plain only: at the first layer, operator or
+setting that is not in the tables below it gives up, and the walk over real operators counts
+instead. Both give the same `Count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nasx.cost.formulas import FUNCTIONS, INDICES, LAYERS, LOOKS, VIEWS, Answer, NotPlain
+from nasx.cost.ledger import NUMBERS, Count, Ledger
+
+META = torch.device("meta")
+
+
+def quick_count(model: nn.Module, inputs: tuple[Any, ...]) -> Count | None:
+    """Return the count of a plain network, or None where the walk has to do it."""
+    ledger = Ledger(model)
+    if not _plain(ledger.names, inputs):
+        return None
+    quick = _Quick(ledger)
+    shapes = tuple(torch.empty(x.shape, dtype=x.dtype, device=META) for x in inputs)
+    ledger.live.write_all(shapes)
+    try:
+        with quick.answering(), torch.no_grad(), quick:
+            model(*shapes)
+    except Exception:  # not plain after all, or a fault that the walk will meet and name
+        return None
+    return None if quick.gave_up else ledger.count()
+
+
+def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
+    """Return whether nothing about the network asks for a real forward pass from the start."""
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        return False
+    if not all(type(x) is Tensor and x.is_contiguous() for x in inputs):
+        return False
+    number = inputs[0].dtype if inputs else None
+    for module in modules:
+        kept = module.__dict__
+        if kept["_forward_hooks"] or kept["_forward_pre_hooks"] or "forward" in kept:
+            return False  # hooks run once, with real values
+        if hasattr(type(module), "count_ops") or kept.get("_compiled_call_impl") is not None:
+            return False
+        if isinstance(module, torch.jit.ScriptModule):
+            return False
+        weight = kept["_parameters"].get("weight")
+        if weight is not None and (weight.dtype != number or not weight.is_contiguous()):
+            return False
+    return True
+
+
+class _Quick(TorchFunctionMode):
+    """Answers standard layers and functions by shape, and writes them into a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.gave_up = False
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Let every module answer by shape in the body; afterwards all is as it was."""
+        modules = list(self.ledger.names)
+        try:
+            for module in modules:
+                answer = LAYERS.get(type(module))
+                module.__dict__["forward"] = (
+                    self._through(module) if answer is None else self._leaf(module, answer)
+                )
+            yield
+        finally:
+            for module in modules:
+                module.__dict__.pop("forward", None)
+
+    def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
+        ledger = self.ledger
+        rows, live, calls, outputs = ledger.rows, ledger.live, ledger.calls, ledger.outputs
+
+        def forward(x: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunction():
+                shape, name, ops = answer(module, tuple(x.shape))
+                if shape is not None:
+                    x = torch.empty(shape, dtype=x.dtype, device=META)
+                    live.write(x)
+                    if name == "aten.max_pool2d_with_indices":
+                        live.peak = max(live.peak, live.now + x.numel() * INDICES)
+                if name:
+                    rows.append((module, name, NUMBERS[x.dtype], ops))
+                calls[module] = calls.get(module, 0) + 1
+                outputs[module] = tuple(x.shape)
+                return x
+
+        return forward
+
+    def _through(self, module: nn.Module) -> Callable[..., Any]:
+        forward, running = module.forward, self.ledger.running
+
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            running.append(module)
+            out = forward(*args, **kwargs)
+            running.pop()
+            with torch._C.DisableTorchFunction():
+                self.ledger.left(module, out)
+            return out
+
+        return inside
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name = func.__name__
+        if name in LOOKS:
+            return func(*args, **(kwargs or {}))
+        if name in VIEWS:
+            return self._view(func, args, kwargs or {})
+        answer = FUNCTIONS.get(name)
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        kwargs = kwargs or {}
+        in_place = name.endswith("_") or kwargs.get("inplace") is True
+        if answer is None or kwargs.keys() - {"inplace"} or len({t.dtype for t in tensors}) != 1:
+            self.gave_up = True
+            raise NotPlain(name)
+        shape, operator, ops = answer(args)
+        first = tensors[0]
+        if in_place and not first.is_meta:
+            self.gave_up = True  # it would write into the network
+            raise NotPlain(name)
+        if in_place or shape is None:
+            out = first
+        else:
+            out = torch.empty(shape, dtype=first.dtype, device=META)
+            self.ledger.live.write(out)
+        self.ledger.write(operator, NUMBERS[first.dtype], ops)
+        return out
+
+    def _view(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Let a view be taken; one that would have to copy is not plain."""
+        out = func(*args, **kwargs)
+        source = args[0].untyped_storage()._cdata
+        for part in out if isinstance(out, tuple | list) else (out,):
+            if not args[0].is_meta or part.untyped_storage()._cdata != source:
+                self.gave_up = True
+                raise NotPlain(func.__name__)
+        return out
