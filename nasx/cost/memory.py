@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from nasx.shape import Shape
+
+FEW = 20_480  # elements of one input up to which PyTorch convolves through columns
+VECTOR = 16  # channels that oneDNN keeps together
 
 
 class Live:
     """Follows which activations are alive as a forward pass goes on, and what they take.
 
     An activation lives from the operator that writes it until Python lets go of it: what PyTorch
-    does in inference. Views share their storage; weights, buffers and what a kernel allocates for
-    itself (columns of im2col, reordered copies) are not counted.
+    does in inference. Views share their storage; weights and buffers are not counted.
     """
 
     def __init__(self) -> None:
@@ -45,6 +51,10 @@ class Live:
 
         self.known[address] = weakref.ref(storage, gone)
 
+    def convolve(self, x: Shape, weight: Shape, out: Shape, setting: Convolving) -> None:
+        """Note what a convolution holds before it hands over its output (not yet written)."""
+        self.peak = max(self.peak, self.now + convolving(x, weight, out, setting))
+
     def write_all(self, outputs: Any) -> None:
         """Note every tensor in an operator's answer or a network's inputs."""
         if isinstance(outputs, Tensor):
@@ -54,6 +64,46 @@ class Live:
         elif isinstance(outputs, tuple | list):
             for part in outputs:
                 self.write_all(part)
+
+
+@dataclass(frozen=True)
+class Convolving:
+    """What decides how PyTorch convolves on one CPU thread."""
+
+    itemsize: int
+    strided: bool
+    dilated: bool
+    transposed: bool
+    groups: int
+
+
+def convolving(x: Shape, weight: Shape, out: Shape, setting: Convolving) -> int:
+    """Return the most bytes that a convolution of PyTorch's CPU kernels takes, output included.
+
+    Small single images go through columns (im2col); others through oneDNN, which copies input,
+    weights and output into its own order, channels filled up to vectors of 16 (AVX-512; other
+    processors fill up less).
+    """
+    kernel = math.prod(weight[2:])
+    size = setting.itemsize
+    whole = math.prod(out)
+    few = x[0] == 1 and math.prod(x) <= FEW and min(weight[2:]) <= 3 and setting.groups == 1
+    pointwise = kernel == 1 and not (setting.strided or setting.dilated)
+    if (few or (pointwise and x[0] < 16 and setting.groups == 1)) and not setting.transposed:
+        columns = 0 if pointwise else math.prod(x[1:2]) * kernel * math.prod(out[2:])
+        return size * (columns + whole)
+    if setting.transposed:
+        if few:
+            return size * (math.prod(weight[1:]) * math.prod(x[2:]) + whole)
+        return size * 3 * whole
+    held = _filled(x) if x[1] > 4 else 0  # an image of few channels is read as it is
+    ordered = _filled(out)
+    return size * max(held + math.prod(weight) + ordered, ordered + whole)
+
+
+def _filled(shape: Shape) -> int:
+    """Return the elements of a tensor whose channels fill whole vectors."""
+    return math.prod(shape) // shape[1] * -(-shape[1] // VECTOR) * VECTOR
 
 
 def stored_bytes(model: nn.Module) -> int:

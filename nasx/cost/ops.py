@@ -13,6 +13,7 @@ on real numbers up to 1 GMAC and 120 MiB of activations, beyond on shapes alone.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -40,10 +41,9 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
     if found is not None:
         return found
     with untouched(model):
-        try:
+        with contextlib.suppress(TooLarge):
             return _walked(model, inputs, traffic, bounded=True)
-        except TooLarge:
-            return _on_shapes(model, inputs, traffic)
+        return _on_shapes(model, inputs, traffic)
 
 
 def _walked(model: nn.Module, inputs: tuple[Any, ...], traffic: bool, *, bounded: bool) -> Count:
@@ -67,10 +67,7 @@ def _on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool) -> Coun
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True):
         fakes = tuple(
-            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device)
-            if isinstance(x, Tensor)
-            else x
-            for x in inputs
+            torch.empty_like(x, device=device) if isinstance(x, Tensor) else x for x in inputs
         )
         try:
             return _walked(model, fakes, traffic, bounded=False)

@@ -199,6 +199,8 @@ def _nothing(args: tuple[Any, ...], out: int) -> Ops:
 @functools.cache
 def price_of(operator: OpOverload) -> Price | None:
     """Return the price of an operator, or None where nobody has set one."""
+    if operator.namespace == "prim":  # asks a tensor for its device or layout
+        return _nothing
     if operator.namespace not in ("aten", "prims"):
         return None
     name = plain_name(operator)

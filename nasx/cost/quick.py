@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from nasx.cost.formulas import FUNCTIONS, INDICES, LAYERS, LOOKS, VIEWS, Answer, NotPlain
 from nasx.cost.ledger import NUMBERS, Count, Ledger
+from nasx.cost.memory import Convolving
 
 META = torch.device("meta")
 
@@ -59,6 +60,11 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
     return True
 
 
+def _setting(layer: Any, x: Tensor) -> Convolving:
+    strided, dilated = max(layer.stride) > 1, max(layer.dilation) > 1
+    return Convolving(x.element_size(), strided, dilated, False, layer.groups)
+
+
 class _Quick(TorchFunctionMode):
     """Answers standard layers and functions by shape, and writes them into a ledger."""
 
@@ -89,6 +95,9 @@ class _Quick(TorchFunctionMode):
         def forward(x: Tensor) -> Tensor:
             with torch._C.DisableTorchFunction():
                 shape, name, ops = answer(module, tuple(x.shape))
+                if name == "aten.convolution" and shape is not None:
+                    weight = tuple(module._parameters["weight"].shape)  # type: ignore[union-attr]
+                    live.convolve(tuple(x.shape), weight, shape, _setting(module, x))
                 if shape is not None:
                     x = torch.empty(shape, dtype=x.dtype, device=META)
                     live.write(x)

@@ -14,8 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nasx.cost.bounds import elements_written
 from nasx.cost.energy import move
 from nasx.cost.ledger import Ledger, by_format, number_of
-from nasx.cost.prices import elements, plain_name, price_of
+from nasx.cost.memory import Convolving
+from nasx.cost.prices import PRICED, elements, plain_name, price_of
 
+CONVOLUTION = PRICED["convolution"]
 MOST_MACS = 10**9  # counted on real numbers; beyond, shapes do
 MOST_BYTES = 120 * 2**20  # of activations alive at once on real numbers
 
@@ -57,6 +59,8 @@ class Walk(TorchDispatchMode):
         if self.bounded:
             self._hold_back(func, args)
         out = func(*args, **kwargs)
+        if price is CONVOLUTION:
+            self._convolve(args, out)
         self.ledger.live.write_all(out)
         if self.own_price:
             return out
@@ -79,6 +83,12 @@ class Walk(TorchDispatchMode):
         macs = price(args, written).macs if price is not None else 0
         if self.macs + macs > MOST_MACS or self.ledger.live.now + written * itemsize > MOST_BYTES:
             raise TooLarge
+
+    def _convolve(self, args: tuple[Any, ...], out: Any) -> None:
+        """Note what the kernel held (x, weight, bias, stride, padding, dilation, transposed...)."""
+        x, weight, stride, dilation = args[0], args[1], args[3], args[5]
+        setting = Convolving(x.element_size(), max(stride) > 1, max(dilation) > 1, args[6], args[8])
+        self.ledger.live.convolve(tuple(x.shape), tuple(weight.shape), tuple(out.shape), setting)
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if module not in self.ledger.names:
