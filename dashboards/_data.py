@@ -98,6 +98,7 @@ def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
         "measured": point.measured,
         "latency": final.latency if final else None,
         "unpriced": list(trial.card.get("unpriced") or ()),
+        "notes": list(trial.card.get("notes") or ()),
         "rungs": [{"samples": r.samples, "values": r.values} for r in trial.rungs],
         "diagnosis": trial.diagnosis,
     }

@@ -173,6 +173,7 @@
     pane.replaceChildren();
     add(pane, add(make("h3", trial.name), make("span", trial.stands, "chip"), make("small", [trial.space, trial.origin].filter(Boolean).join(", "))));
     if (trial.unpriced.length) add(pane, make("p", "Its cost is not fully known: " + trial.unpriced.join(", "), "note"));
+    for (const note of trial.notes) add(pane, make("p", note, "note"));
     add(pane, make("h4", "What it reaches"), values(trial));
     add(pane, make("h4", "Architecture"), fields(Object.entries(trial.candidate)));
     add(pane, make("h4", "Learning curve"));

@@ -105,6 +105,10 @@ def _scores(about: About) -> str:
 def _costs(about: About, shape: tuple[int, ...]) -> str:
     units = {"macs": "MACs", "params": "parameters", "bytes": "bytes of weights"}
     known = [f"{about.costs[k]:,.0f} {unit}" for k, unit in units.items() if k in about.costs]
+    if "peak_bytes" in about.costs:
+        known.append(f"{about.costs['peak_bytes']:,.0f} bytes of activations at most")
+    if "energy_uj" in about.costs:
+        known.append(f"{about.costs['energy_uj']:.4g} uJ of modelled arithmetic (45 nm)")
     text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
     if not about.latency:
         return text + "Latency was not measured in a quiet pass."
