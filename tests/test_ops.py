@@ -313,3 +313,18 @@ def test_a_card_counts_a_tied_weight_once_and_bytes_at_their_type():
 def test_a_card_of_a_network_with_several_inputs():
     net = Call(lambda m, a, b: F.avg_pool2d(a, 2) + b)
     assert card_of(net, ((2, 4, 4), (2, 2, 2))).by_layer[0].elementwise == 16
+
+
+def test_a_branch_of_training_is_not_counted():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.aside = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.body(x) + (self.aside(x) if self.training else 0.0)
+
+    net = Branching().train()
+    assert count(net, torch.zeros(1, 4)).macs == 16
+    assert net.training
+    assert net.aside.training

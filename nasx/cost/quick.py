@@ -75,17 +75,20 @@ class _Quick(TorchFunctionMode):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Let every module answer by shape in the body; afterwards all is as it was."""
+        """Let every module answer by shape, in eval mode; afterwards all is as it was."""
         modules = list(self.ledger.names)
+        flags = [module.training for module in modules]
         try:
             for module in modules:
+                module.__dict__["training"] = False
                 answer = LAYERS.get(type(module))
                 module.__dict__["forward"] = (
                     self._through(module) if answer is None else self._leaf(module, answer)
                 )
             yield
         finally:
-            for module in modules:
+            for module, flag in zip(modules, flags, strict=True):
+                module.__dict__["training"] = flag
                 module.__dict__.pop("forward", None)
 
     def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
