@@ -7,7 +7,7 @@ from torch import nn
 
 import nasx
 from nasx import registry
-from nasx.cost.runtimes import timing_onnx
+from nasx.cost.onnxfile import timing_onnx
 from nasx.errors import NasxError, SpaceError
 from nasx.shape import TaskShape
 from nasx.space import Published, Space, each, integer

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from made_record import study, trial
 from mobile import Mobile
 from nasx import bundle, modelfile
-from nasx.cost import runtimes
+from nasx.cost import onnxfile
 from nasx.errors import NasxError, ParityError
 from nasx.export import chosen, destination, export, spread_samples
 from nasx.registry import task
@@ -201,7 +201,7 @@ def test_a_miss_fails_loudly_and_keeps_the_old_bundle(
         path.write_bytes(onnx[:-100])
 
     monkeypatch.setattr(modelfile, "stored_tensors", altered)
-    monkeypatch.setattr(runtimes, "write_onnx", truncated)
+    monkeypatch.setattr(onnxfile, "write_onnx", truncated)
     monkeypatch.chdir(run.path.parent)
     with pytest.raises(ParityError) as caught:
         export(dataclasses.replace(run, path=Path(run.path.name)), "t0000")

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from nasx.cost import latency, probe, runtimes
+from nasx.cost import latency, piped, probe
 from nasx.cost.latency import Latency, comparable, time_models, time_networks
-from nasx.cost.runtimes import Plan, Samples, script_of, timing_onnx, write_onnx
+from nasx.cost.onnxfile import timing_onnx, write_onnx
+from nasx.cost.piped import script_of
+from nasx.cost.samples import Plan, Samples
 from nasx.errors import NasxError
 from nasx.study import Measure
 
@@ -126,7 +128,7 @@ def test_timing_leaves_a_network_as_it_was():
 def order(seed):
     visited = []
     runners = {name: (lambda name=name: visited.append(name)) for name in "abcde"}
-    probe.collect(runners, lambda: None, time.thread_time, 6, 2, seed)
+    probe.collect(runners, lambda: None, probe.cpu_clock(1), 6, 2, seed)
     return visited
 
 
@@ -156,7 +158,7 @@ def test_the_value_is_normalised_by_the_calibrators_of_each_pass(monkeypatch):
         }
 
     rows = [row(n, t, ms) for t in (0, 1, 2) for n, ms in (("a", 1.0), ("b", 3.0))]
-    samples = Samples(rows, {"cpu": "x", "cores": 2}, 0.0)
+    samples = Samples(rows, {"cpu": "x", "cores": 2}, {"others": 0.0})
     monkeypatch.setitem(latency.RUNTIMES, "eager", lambda networks, measure, plan: samples)
     timed = time_networks({"a": (small_net(), SHAPE)}, Measure(runtime="eager"))
     assert timed["a"].calibrator_ms == pytest.approx(1.0)
@@ -230,7 +232,7 @@ def test_via_pipes_the_probe_to_any_command():
         ({"via": "cat > /dev/null; exit 7"}, r"'.* exit 7': no samples came back \(exit 7"),
         ({"via": "exit 7"}, r"measure.via 'exit 7': no samples came back \(exit 7"),
         ({"via": "cat > /dev/null; echo oops >&2; false"}, "exit 1: oops"),
-        ({"device": "cuda"}, "'cuda': onnxruntime is timed on 'cpu' only"),
+        ({"device": "cuda"}, "'cuda': onnxruntime times on a CPU; set"),
         ({"batch": 4}, "takes batches of 1 only, not 4"),
         ({"runtime": "eager"}, "an ONNX file runs in onnxruntime, not in 'eager'"),
     ],
@@ -242,7 +244,7 @@ def test_a_measurement_that_cannot_be_had_is_refused(change, message):
 
 
 def test_a_command_that_hangs_is_ended_with_all_it_started(monkeypatch):
-    monkeypatch.setattr(runtimes, "SECONDS", 0.1)
+    monkeypatch.setattr(piped, "SECONDS", 0.1)
     started = time.monotonic()
     with pytest.raises(NasxError, match=r"measure.via 'sleep 60.*': no answer within"):
         time_models({"net": b""}, Measure(via="sleep 60 | cat"))
@@ -264,7 +266,7 @@ def test_contention_of_several_threads_is_judged_by_the_cores_left_free(
 ):
     row = {"network": "a", "pass": 0, "wall_ms": [2.0], "cpu_ms": [2.2]}
     row |= {"calibrator_wall_ms": [1.0], "calibrator_cpu_ms": [1.0]}
-    samples = Samples([row], {"cpu": "x", "cores": 4}, others)
+    samples = Samples([row], {"cpu": "x", "cores": 4}, {"others": others})
     monkeypatch.setitem(latency.RUNTIMES, "eager", lambda networks, measure, plan: samples)
     timed = time_networks({"a": (small_net(), SHAPE)}, Measure(runtime="eager", threads=2))
     assert timed["a"].contended is contended
