@@ -25,10 +25,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from nasx.errors import NasxError
 from nasx.files import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 LIFE = 30.0  # seconds after its last heartbeat that a lease is void
 PATIENCE = 600.0  # seconds to wait for somebody else's measurement
@@ -168,7 +171,8 @@ class Lease:
 class Presence:
     """What a training shows while it steps; one object, used by one thread.
 
-    `may_go` is asked between steps, `leave` is called when the training ends or does nothing.
+    `may_go` is asked before every step, `leave` is called when the training ends or does nothing.
+    `paused` is how many seconds it rested.
     """
 
     def __init__(
@@ -183,15 +187,19 @@ class Presence:
         self.life, self.clock = life, clock
         self._leases = [folder / f"{device}.lease" for device in devices]
         self._files = [folder / f"{device}.training" for device in devices]
+        self.paused = 0.0
         self._locks: list[IO[str]] = []
 
     def may_go(self) -> bool:
-        """Say whether the next step may be taken; where not, count as paused from now on."""
+        """Say whether the next step may be taken; where not, count as paused and rest a moment."""
         if len(self._locks) < len(self._files):
             self._arrive()
         for lease in self._leases:
             if lives(lease, self.life, self.clock) and not _of_this_process(lease):
                 self.leave()
+                start = time.monotonic()
+                time.sleep(LOOK)
+                self.paused += time.monotonic() - start
                 return False
         return True
 
@@ -234,6 +242,11 @@ def exclusive(lease: Lease | None) -> Iterator[Callable[[], bool | None]]:
         return
     with lease:
         yield lambda: lease.undisturbed
+
+
+def devices_of(device: torch.device) -> tuple[str, ...]:
+    """Return the devices that work on `device` keeps busy, as leases name them."""
+    return ("cpu",) if device.type == "cpu" else ("cpu", gpu_name(device.index or 0))
 
 
 def gpu_name(index: int) -> str:

@@ -77,7 +77,7 @@ class Trained:
         """Return what the candidate's recipe says."""
         return candidate.recipe(self.task.shape).comparable_from
 
-    def latency(self, candidate: Space) -> float:
+    def latency(self, candidate: Space, raw: Path | None = None) -> float:
         """Time the untrained deployed network; provisional until the quiet pass."""
         import torch
 
@@ -87,7 +87,7 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.decide(candidate.build(self.task.shape)).eval()
         shape = candidate.input_shape(self.task.shape)
-        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5)
+        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
@@ -98,11 +98,11 @@ class Trained:
         folder = Path(ticket.folder)
         known = dict(ticket.known)
         if "latency_ms" not in known and wants_latency(self.study):
-            known["latency_ms"] = self.latency(candidate)
+            known["latency_ms"] = self.latency(candidate, folder / "latency.jsonl")
         training = self._begin(candidate, ticket)
         saved = time.monotonic()
         for samples in training.run(ticket.until):
-            yield Report(samples)
+            yield Report(samples, paused=training.presence.paused)
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
@@ -115,7 +115,7 @@ class Trained:
             diagnosis = candidate.diagnose(model, self.task)
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
-        yield Report(training.samples, {**known, **scores}, diagnosis)
+        yield Report(training.samples, {**known, **scores}, diagnosis, training.presence.paused)
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""
