@@ -202,6 +202,7 @@ def measure(
 
     "faults" says why a model cannot run; "modules" are the packages that were loaded.
     """
+    import numpy  # first: without it, onnxruntime's import says something else
     import onnxruntime
 
     threads = header["threads"]
@@ -219,7 +220,7 @@ def measure(
     if runners:
         clock = cpu_clock(threads)
         taken = take(runners, calibrate, clock, header["passes"], header["runs"], header["seed"])
-    taken["machine"]["onnxruntime"] = onnxruntime.__version__
+    taken["machine"] |= {"numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
     modules = sorted({name.split(".")[0] for name in sys.modules})
     return {**taken, "faults": faults, "modules": modules}
 
