@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nasx.cost.latency import time_networks
+from nasx.cost.latency import time_each, time_networks
 from nasx.errors import NasxError
 from nasx.study import Measure
 
@@ -87,3 +87,18 @@ def test_an_answer_that_is_not_the_probes_is_refused():
     for answer in ("7", "{}", "[1]", '{"rows": []}'):
         with pytest.raises(NasxError, match=r"no samples came back \(exit 0: nothing on stderr\)"):
             time_networks(NETWORKS, Measure(via=f"cat > /dev/null; echo '{answer}'"))
+
+
+def test_a_network_that_kills_the_probe_costs_the_others_nothing(tmp_path):
+    runner = tmp_path / "python"
+    runner.write_text(
+        f"#!{sys.executable}\nimport os, sys\ntext = sys.stdin.read()\n"
+        "if '\"deadly\"' in text: os.abort()\nexec(text)\n"
+    )
+    runner.chmod(0o755)
+    networks = {"deadly": NETWORKS["net"], **NETWORKS}
+    timed = time_each(networks, Measure(via=str(runner)), passes=2, runs=2)
+    assert set(timed.latencies) == {"net"}
+    assert "no samples came back (exit" in timed.faults["deadly"]
+    with pytest.raises(NasxError, match="no samples came back"):
+        time_each({"deadly": NETWORKS["net"]}, Measure(via=str(runner)))

@@ -73,7 +73,9 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
                 dynamo=False,
                 input_names=_input_names(inputs),
             )
-        except Exception:
+        except Exception as error:
+            if refusal_of(model, inputs) is not None:
+                raise _not_exported(model, inputs, error) from error
             try:
                 return bytes(_program(model, inputs, None).model_proto.SerializeToString())
             except Exception as error:

@@ -26,6 +26,10 @@ SECONDS = 60  # the probe may take for each network, and twice for its start
 ANSWER = {"rows", "machine", "block", "faults"}
 
 
+class ProbeDied(NasxError):
+    """Say that the probe ended without an answer."""
+
+
 def sample_onnxruntime(networks: Networks, measure: Measure, plan: Plan) -> Samples:
     """Time networks in ONNX Runtime, in a fresh process here or behind `measure.via`."""
     models, faults = {}, {}
@@ -42,7 +46,32 @@ def sample_onnxruntime(networks: Networks, measure: Measure, plan: Plan) -> Samp
 
 
 def sample_models(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Samples:
-    """Time ONNX models (their bytes by name) in the probe."""
+    """Time ONNX models (their bytes by name) in the probe.
+
+    Where the probe dies it is asked for each model alone, so that one that kills it costs no other.
+    """
+    try:
+        return _sampled(models, measure, plan)
+    except ProbeDied as error:
+        fatal = _fatal(models, measure) if len(models) > 1 else models
+        if len(fatal) in (0, len(models)):
+            raise
+        found = _sampled({n: m for n, m in models.items() if n not in fatal}, measure, plan)
+        found.faults.update(dict.fromkeys(fatal, str(error)))
+        return found
+
+
+def _fatal(models: Mapping[str, bytes], measure: Measure) -> list[str]:
+    found = []
+    for name, model in models.items():
+        try:
+            _sampled({name: model}, measure, Plan(passes=1, runs=1))
+        except ProbeDied:
+            found.append(name)
+    return found
+
+
+def _sampled(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Samples:
     text = script_of(models, measure, plan)
     where = f"measure.via {measure.via!r}" if measure.via else "the latency probe"
     alone = measure.threads > 1 and measure.via is None  # elsewhere nothing of ours trains
@@ -98,7 +127,7 @@ def _ask(script: str, via: str | None, where: str, seconds: float) -> dict[str, 
         raise NasxError(f"{where}: {answer['error']}")
     if not (isinstance(answer, dict) and answer.keys() >= ANSWER):
         said = (complaints.strip().splitlines() or ["nothing on stderr"])[-1]
-        raise NasxError(
+        raise ProbeDied(
             f"{where}: no samples came back (exit {process.returncode}: {said}); "
             "it must run a Python with numpy and onnxruntime that reads a script on stdin"
         )
