@@ -94,8 +94,8 @@ def time_networks(
     measure: Measure,
     *,
     seed: int = 0,
-    passes: int = 10,
-    runs: int = 5,
+    passes: int = 9,
+    runs: int = 4,
     raw: Path | None = None,
 ) -> dict[str, Latency]:
     """Time networks (model, shape of one sample) together; one that cannot be timed is refused.
@@ -110,8 +110,8 @@ def time_each(
     measure: Measure,
     *,
     seed: int = 0,
-    passes: int = 10,
-    runs: int = 5,
+    passes: int = 9,
+    runs: int = 4,
     raw: Path | None = None,
 ) -> Timed:
     """Time networks together, as one setting says, leaving out those that cannot be timed.
@@ -131,8 +131,8 @@ def time_models(
     measure: Measure,
     *,
     seed: int = 0,
-    passes: int = 10,
-    runs: int = 5,
+    passes: int = 9,
+    runs: int = 4,
     raw: Path | None = None,
 ) -> dict[str, Latency]:
     """Time ONNX models, given as bytes by name, like `time_networks`."""

@@ -107,7 +107,9 @@ def _ask(script: str, via: str | None, where: str, seconds: float) -> dict[str, 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # so that what the command started ends with it
+        # So that what the command started ends with it; and Linux, which shares the CPU out by
+        # session, gives the probe as much of it as all trainings of a search together.
+        start_new_session=True,
     ) as process:
         try:
             out, complaints = process.communicate(script, timeout=seconds)

@@ -15,11 +15,15 @@ Networks = Mapping[str, tuple[nn.Module, Shape]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How often and in which order candidates are visited."""
+    """How often and in which order candidates are visited.
+
+    Nine passes are the fewest whose second smallest and second largest value bound the median at
+    95 %.
+    """
 
     seed: int = 0
-    passes: int = 10
-    runs: int = 5
+    passes: int = 9
+    runs: int = 4
 
 
 @dataclass(frozen=True)
