@@ -9,7 +9,7 @@ import sys
 import pytest
 from torch import nn
 
-from nasx.cost.contention import contended
+from nasx.cost.contention import contended, room
 from nasx.cost.latency import time_networks
 from nasx.cost.samples import Samples
 from nasx.study import Measure
@@ -52,16 +52,15 @@ def test_a_burner_is_detected_however_short_the_networks_are(runtime, tmp_path):
 
 @LINUX
 def test_a_burner_is_detected_beside_several_threads():
+    networks = {"a": (nn.Conv2d(16, 16, 3), (16, 16, 16))}
     with burner():
-        timed = time_networks(
-            {"a": (nn.Conv2d(16, 64, 3), (16, 32, 32))}, Measure(runtime="eager", threads=2)
-        )
+        timed = time_networks(networks, Measure(threads=2), passes=2, runs=2)
     assert timed["a"].contended
 
 
 def judged(measure, share=1.0, exclusive=None, **block):
     samples = Samples([], {"cpu": "x", "cores": 4}, block, exclusive=exclusive)
-    return contended(samples, measure, share)
+    return contended(samples, room(samples, measure, share))
 
 
 @pytest.mark.parametrize(

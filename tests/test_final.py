@@ -71,7 +71,8 @@ def pass_of(monkeypatch):
                               (times[name],) * passes)
                 for name in networks if not isinstance(times[name], str)
             }  # fmt: skip
-            return Timed(found, {n: t for n, t in times.items() if isinstance(t, str)})
+            faults = {n: t for n, t in times.items() if isinstance(t, str)}
+            return Timed(found, faults, share)
 
         monkeypatch.setattr(latency, "time_each", timing)
         monkeypatch.setattr(final, "_network", lambda run, trained, s, number: (number, (3, 8, 8)))
@@ -182,7 +183,7 @@ def test_a_network_that_cannot_be_timed_keeps_its_reason_and_costs_the_others_no
     [
         ([1.0], 1, 1.0, []),
         ([0.6, 0.95], 2, 0.95, ["60%", "measuring again"]),
-        ([0.6, 0.8, 0.5], 3, 0.8, ["60%", "80%", "50%", "marked as contended"]),
+        ([0.6, 0.8, 0.5], 3, 0.8, ["60%", "80%", "50%", "marked contended"]),
     ],
 )
 def test_a_disturbed_pass_is_measured_again_and_never_silently_stored(

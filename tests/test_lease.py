@@ -11,11 +11,15 @@ import tempfile
 import time
 
 import pytest
+from torch import nn
 
 from nasx.cost import lease as leases
+from nasx.cost.latency import time_networks
 from nasx.cost.lease import LIFE, Lease, Presence, lives, own_folder
 from nasx.errors import NasxError
+from nasx.files import read_json_lines
 from nasx.search.evaluate import Report, Ticket, run_ticket
+from nasx.study import Measure
 from nasx.training import Training
 from tiny import Tiny, TinyDigits
 
@@ -190,6 +194,21 @@ def test_a_training_rests_between_steps_and_ends_the_same(tmp_path, monkeypatch)
     with Lease("cpu", folder=tmp_path, life=0.1) as lease:
         pass
     assert lease.undisturbed
+
+
+@pytest.mark.parametrize("runtime", ["eager", "onnxruntime"])
+def test_several_threads_are_timed_alone_and_one_thread_needs_no_lease(
+    runtime, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    networks, raw = {"net": (nn.Conv2d(3, 8, 3), (3, 16, 16))}, tmp_path / "latency.jsonl"
+    with child("train", own_folder(), LIFE):
+        for threads in (1, 2):
+            setting = Measure(runtime=runtime, threads=threads)
+            time_networks(networks, setting, passes=2, runs=2, raw=raw)
+    heads = [line for line in read_json_lines(raw) if "measurement" in line]
+    assert [head["exclusive"] for head in heads] == [None, True]
+    assert not (own_folder() / "cpu.lease").exists()
 
 
 def test_pauses_count_neither_as_minutes_nor_as_seconds_of_a_trial(tmp_path):

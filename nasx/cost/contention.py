@@ -13,7 +13,7 @@ from typing import Any
 from nasx.cost.samples import Samples
 from nasx.study import Measure
 
-SHARE = 0.9  # of wall time that a run must have had the CPU, or it counts as contended
+SHARE = 0.9  # of the CPU it needs that a measurement must have, or it counts as contended
 
 
 def share_of(rows: Sequence[dict[str, Any]], own: str, threads: int) -> float:
@@ -23,23 +23,32 @@ def share_of(rows: Sequence[dict[str, Any]], own: str, threads: int) -> float:
     return min(1.0, spent / (wall * threads))
 
 
-def contended(samples: Samples, measure: Measure, share: float) -> bool:
-    """Say whether other work disturbed a network whose runs had `share` of their wall time.
+def room(samples: Samples, measure: Measure, share: float) -> float:
+    """Return which share of the CPU that it needed a network's measurement had, at most 1.
 
-    By any of these: the device was not held alone where it had to be; the timing thread was ready
-    and waited for a CPU (Linux tells); one thread had less than its CPU, in the network's runs or
-    in the whole block; others left fewer cores free than several threads need.
+    `share` is that of its own runs. The least counts of: the time in which the timing thread did
+    not wait for a CPU although it was ready (Linux tells); for one thread its CPU time, in the
+    network's runs and in the whole block; for several the cores that other processes left free,
+    since several never use all their CPU time. A GPU's launching thread rests while the GPU works.
     """
     block = samples.block
-    wall = block.get("wall_ms") or 0.0
-    waited = block.get("waited_ms") or 0.0
-    if samples.exclusive is False or waited > (1 - SHARE) * wall:
-        return True
+    wall = block.get("wall_ms")
+    cpu, waited, others = (block.get(name) for name in ("cpu_ms", "waited_ms", "others"))
+    found = [1.0]
+    if wall and waited is not None:
+        found.append(1 - waited / wall)
     if measure.runtime == "cuda":
-        return False  # one thread launches, and rests while the GPU works
+        return min(found)
     if measure.threads == 1:
-        cpu = block.get("cpu_ms")
-        return share < SHARE or (cpu is not None and cpu < SHARE * wall)
-    # Several threads never use all their CPU time: waiting for each other is no sign.
-    others, cores = block.get("others"), int(samples.machine["cores"] or measure.threads)
-    return others is not None and others > cores - measure.threads * SHARE
+        found.append(share)
+        if wall and cpu is not None:
+            found.append(cpu / wall)
+    elif others is not None:
+        cores = int(samples.machine["cores"] or measure.threads)
+        found.append((cores - others) / measure.threads)
+    return max(0.0, min(found))
+
+
+def contended(samples: Samples, room: float) -> bool:
+    """Say whether other work disturbed a network that had this much room."""
+    return samples.exclusive is False or room < SHARE

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nasx.cost.contention import contended, share_of
+from nasx.cost.contention import contended, room, share_of
 from nasx.cost.piped import sample_models
 from nasx.cost.runtimes import RUNTIMES
 from nasx.cost.samples import Networks, Plan, Samples
@@ -60,20 +60,19 @@ class Latency:
 
 @dataclass(frozen=True)
 class Timed:
-    """What one measurement found: latencies, and why some networks have none, by name."""
+    """What one measurement found: latencies, and why some networks have none, by name.
+
+    `room` is the share of the CPU it needed that the measurement had, where it had least.
+    """
 
     latencies: dict[str, Latency]
     faults: dict[str, str]
+    room: float = 1.0
 
     @property
     def contended(self) -> bool:
         """Say whether other work disturbed any of it."""
         return any(latency.contended for latency in self.latencies.values())
-
-    @property
-    def share(self) -> float:
-        """Return the least share of wall time that a network's runs had."""
-        return min((latency.cpu_share for latency in self.latencies.values()), default=0.0)
 
     def whole(self) -> dict[str, Latency]:
         """Return the latencies; a network that has none is refused."""
@@ -159,7 +158,9 @@ def _check(measure: Measure, passes: int, runs: int) -> None:
 
 
 def _timed(samples: Samples, measure: Measure, plan: Plan, raw: Path | None) -> Timed:
-    found = Timed(_summarise(samples, measure), samples.faults)
+    latencies = _summarise(samples, measure)
+    rooms = [room(samples, measure, latency.cpu_share) for latency in latencies.values()]
+    found = Timed(latencies, samples.faults, min(rooms, default=0.0))
     if raw is not None:
         _append(raw, samples, measure, plan, found.contended)
     return found
@@ -190,7 +191,7 @@ def _summarise(samples: Samples, measure: Measure) -> dict[str, Latency]:
             q1_ms=q1,
             q3_ms=q3,
             cpu_share=share,
-            contended=contended(samples, measure, share),
+            contended=contended(samples, room(samples, measure, share)),
             samples=sum(len(r[clock]) for r in rows),
             runtime=measure.runtime,
             device=measure.device,

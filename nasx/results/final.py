@@ -108,10 +108,10 @@ def _timed(
             return tries[-1]
         left = TRIES - 1 - turn
         note(
-            f"latency: other work disturbed the measurement ({tries[-1].share:.0%} of the time was "
-            f"left to it); {'measuring again' if left else 'its values are marked as contended'}"
+            f"latency: other work disturbed the measurement ({tries[-1].room:.0%} of the CPU it "
+            f"needs was free); {'measuring again' if left else 'its values are marked contended'}"
         )
-    return max(tries, key=lambda timed: timed.share)
+    return max(tries, key=lambda timed: timed.room)
 
 
 def _unlike(faults: dict[str, str]) -> list[str]:
