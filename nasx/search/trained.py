@@ -77,7 +77,7 @@ class Trained:
         """Return what the candidate's recipe says."""
         return candidate.recipe(self.task.shape).comparable_from
 
-    def latency(self, candidate: Space, raw: Path | None = None) -> float:
+    def latency(self, candidate: Space) -> float:
         """Time the untrained deployed network; provisional until the quiet pass."""
         import torch
 
@@ -87,7 +87,7 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.decide(candidate.build(self.task.shape)).eval()
         shape = candidate.input_shape(self.task.shape)
-        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
+        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5)
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
@@ -98,7 +98,7 @@ class Trained:
         folder = Path(ticket.folder)
         known = dict(ticket.known)
         if "latency_ms" not in known and wants_latency(self.study):
-            known["latency_ms"] = self.latency(candidate, folder / "latency.jsonl")
+            known["latency_ms"] = self.latency(candidate)
         training = self._begin(candidate, ticket)
         saved = time.monotonic()
         for samples in training.run(ticket.until):
