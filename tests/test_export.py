@@ -28,7 +28,8 @@ from nasx.trial import Final, RungScore, Snapshot, State, Trial
 
 DIGITS = task("digits")
 LATENCY = {
-    "median_ms": 0.25, "min_ms": 0.2, "q1_ms": 0.24, "q3_ms": 0.26, "contended": False, "same_as": ["t0007"],
+    "median_ms": 0.25, "min_ms": 0.2, "q1_ms": 0.24, "q3_ms": 0.26, "contended": False,
+    "same_as": ["t0007"],
     "runtime": "onnxruntime", "device": "cpu", "batch": 1, "threads": 1,
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from torch import nn
@@ -157,11 +158,12 @@ def test_a_lease_is_void_30_seconds_after_its_last_heartbeat(tmp_path):
     assert not lives(file, LIFE, lambda: 100.0)
 
 
-def test_one_process_does_not_wait_for_itself(tmp_path):
+def test_a_thread_does_not_wait_for_itself_but_for_another_one(tmp_path):
     presence = Presence(("cpu",), folder=tmp_path)
-    with Lease("cpu", folder=tmp_path):
+    with Lease("cpu", folder=tmp_path), ThreadPoolExecutor(1) as other:
         assert presence.may_go()
-    presence.leave()
+        presence.leave()
+        assert not other.submit(presence.may_go).result()
 
 
 def test_the_folder_is_the_users_own(tmp_path, monkeypatch):

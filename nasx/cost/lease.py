@@ -140,7 +140,7 @@ class Lease:
             if lives(self.file, self.life, self.clock):
                 return False
             new = self.folder / f".{self.device}.{self.token}"
-            new.write_text(json.dumps({"token": self.token, "pid": os.getpid()}))
+            new.write_text(json.dumps({"token": self.token, **_who()}))
             self._beat = self.clock()
             os.utime(new, (self._beat, self._beat))
             new.replace(self.file)
@@ -195,7 +195,7 @@ class Presence:
         if len(self._locks) < len(self._files):
             self._arrive()
         for lease in self._leases:
-            if lives(lease, self.life, self.clock) and not _of_this_process(lease):
+            if lives(lease, self.life, self.clock) and not _own(lease):
                 self.leave()
                 start = time.monotonic()
                 time.sleep(LOOK)
@@ -229,9 +229,17 @@ def _lock(file: IO[str], kind: int) -> bool:
     return True
 
 
-def _of_this_process(lease: Path) -> bool:
-    """Say whether this process measures itself, and so must not wait for its own lease."""
-    return bool((read_json(lease) or {}).get("pid") == os.getpid())
+def _who() -> dict[str, int]:
+    return {"pid": os.getpid(), "thread": threading.get_ident()}
+
+
+def _own(lease: Path) -> bool:
+    """Say whether this very thread measures, and so must not wait for its own lease.
+
+    A training in another thread of the process (a search in one process draws ahead) does wait.
+    """
+    holder = read_json(lease) or {}
+    return all(holder.get(name) == value for name, value in _who().items())
 
 
 @contextlib.contextmanager
