@@ -148,7 +148,7 @@ def _write_networks(network: nn.Module, about: About, folder: Path, inputs: Tens
     import torch
     from safetensors.torch import save
 
-    from nasx.cost.runtimes import write_onnx
+    from nasx.cost.onnxfile import write_onnx
     from nasx.modelfile import model_source, stored_tensors
 
     with _silence():

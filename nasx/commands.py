@@ -208,7 +208,8 @@ def _show_next(run: Path, front: bool) -> None:
 def _show_front(entries: list[dict[str, Any]]) -> None:
     rows = [
         {"trial": e["trial"], "space": e["space"], **e["objectives"],
-         **{f"test {k}": v for k, v in e["test"].items()}}
+         **{f"test {k}": v for k, v in e["test"].items()},
+         **({"latency like": e["same_as"]} if e.get("same_as") else {})}
         for e in _best_first(entries)
     ]  # fmt: skip
     click.echo(

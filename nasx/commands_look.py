@@ -11,6 +11,7 @@ from nasx.commands import JSON, STORAGE
 from nasx.errors import SpaceError
 from nasx.printing import assignments, emit, first_sentence, table
 
+RUNTIMES = ("onnxruntime", "aot", "eager", "compile", "cuda")  # said here: --help needs no torch
 SENTENCE = 200  # characters of a cell that holds a sentence
 
 
@@ -45,7 +46,8 @@ def cost(
 
 @click.command()
 @click.argument("target", metavar="RUN|MODEL.onnx")
-@click.option("--runtime", type=click.Choice(["onnxruntime", "eager"]), help="Who runs it.")
+@click.option("--runtime", type=click.Choice(RUNTIMES), help="Who runs it.")
+@click.option("--device", metavar="D", help="cpu, cuda or cuda:N.")
 @click.option("--batch", type=click.IntRange(1), help="Samples per call.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per call.")
 @click.option("--via", metavar="CMD", help='Time elsewhere, e.g. "ssh board python3 -".')
@@ -54,6 +56,7 @@ def cost(
 def measure(
     target: str,
     runtime: str | None,
+    device: str | None,
     batch: int | None,
     threads: int | None,
     via: str | None,
@@ -67,7 +70,7 @@ def measure(
     import nasx
 
     run = nasx.Run(target, storage) if storage else target
-    rows = nasx.measure(run, runtime=runtime, batch=batch, threads=threads, via=via)
+    rows = nasx.measure(run, runtime=runtime, device=device, batch=batch, threads=threads, via=via)
     emit(rows) if as_json else click.echo(table(rows))
 
 

@@ -114,10 +114,12 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
         return text + "Latency was not measured in a quiet pass."
     m = about.latency
     contended = " Other processes disturbed the measurement." if m.get("contended") else ""
+    same = ", ".join(m.get("same_as", ()))
+    alike = f" It cannot be told from that of {same}." if same else ""
     return text + (
         f"Latency {m['median_ms']:.3f} ms (quartiles {m['q1_ms']:.3f} to {m['q3_ms']:.3f}), batch "
         f"{m['batch']}, {m['runtime']} on {m['device']} with {m['threads']} thread(s), "
-        f"{about.machine or 'machine not noted'}.{contended}"
+        f"{about.machine or 'machine not noted'}.{alike}{contended}"
     )
 
 

@@ -206,13 +206,13 @@ def _timed(
             training = Training(
                 candidate, trained.task, full=study.fidelity.full, seed=0, device=device
             )
-            start, since = 0.0, 0
+            start, since = 0.0, 0  # moments of work: pauses do not count
             for step, samples in enumerate(training.run(study.fidelity.full)):
                 if step < WARM:
-                    start, since = time.perf_counter(), samples
+                    start, since = time.perf_counter() - training.presence.paused, samples
                 if step >= WARM + steps - 1:
                     break
-            spent = time.perf_counter() - start
+            spent = time.perf_counter() - training.presence.paused - start
             rows.append({"macs": float(macs), "seconds": spent / max(1, training.samples - since)})
     finally:
         torch.set_num_threads(threads)

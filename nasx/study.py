@@ -61,7 +61,7 @@ class FinalPass(Strict):
 class Measure(Strict):
     """Where and how latency is measured: one setting for every arm of a study."""
 
-    runtime: Literal["onnxruntime", "eager"] = "onnxruntime"
+    runtime: Literal["onnxruntime", "aot", "eager", "compile", "cuda"] = "onnxruntime"
     device: str = "cpu"
     batch: int = Field(1, gt=0)
     threads: int = Field(1, gt=0)

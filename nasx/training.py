@@ -8,6 +8,8 @@
 
 Batches depend on (seed, epoch) alone and every other random number on generators that checkpoints
 hold, so on a CPU a resumed training equals the uninterrupted one bit for bit.
+
+While a measurement needs the device alone (`nasx.cost.lease`), a training rests between two steps.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import nn
 
 from nasx import checkpoint
 from nasx.boundstep import BoundStep, NotFinite
+from nasx.cost.lease import Presence, devices_of
 from nasx.curve import Curve
 from nasx.errors import NasxError
 from nasx.order import Order
@@ -67,6 +70,7 @@ class Training:
         self.random = OwnRandomness(derive(seed, "training"), self.device)
         self.steps: list[BoundStep] = []
         self.losses = Curve(full)
+        self.presence = Presence(devices_of(self.device))
         self._ends = self._phase_ends()
         self._deployed: nn.Module | None = None
         self._nothing = Batch(torch.empty(0, *self.input, device=self.device))
@@ -96,17 +100,22 @@ class Training:
     def run(self, until: int) -> Iterator[int]:
         """Train until `until` samples were seen (at most `full`); yield that number per batch.
 
-        Raises NotFinite, naming phase, step and samples, before a bad loss reaches a weight.
+        It is yielded while the training rests, too, so that a caller can end it then. Raises
+        NotFinite, naming phase, step and samples, before a bad loss reaches a weight.
         """
         until = min(until, self.full)
-        while self.samples < until:
-            with self.random:
-                self._settle()
-                if not self.begun:
-                    self._begin()
-                self._train_batch()
-                self._settle()
-            yield self.samples
+        try:
+            while self.samples < until:
+                if self.presence.may_go():
+                    with self.random:
+                        self._settle()
+                        if not self.begun:
+                            self._begin()
+                        self._train_batch()
+                        self._settle()
+                yield self.samples
+        finally:
+            self.presence.leave()
 
     def _settle(self) -> None:
         """End the phase whose samples are used up, and run the events that follow."""
@@ -193,10 +202,15 @@ class Training:
 
     def score(self, split: Split = "valid") -> dict[str, float]:
         """Return the task's scores of the deployed network on a split."""
-        model: nn.Module = self.deployed()
-        if self.device.type != "cpu":
-            model = OnDevice(model, self.device)
-        return self.task.score(model, split, self.input)
+        while not self.presence.may_go():
+            pass  # it rests
+        try:
+            model: nn.Module = self.deployed()
+            if self.device.type != "cpu":
+                model = OnDevice(model, self.device)
+            return self.task.score(model, split, self.input)
+        finally:
+            self.presence.leave()
 
     # -- keeping ----------------------------------------------------------------------------
 

@@ -95,13 +95,15 @@ class Final:
     """What the quiet pass found for one trial: test scores and calibrated latency.
 
     `latency` holds median_ms (calibrated), min_ms, q1_ms, q3_ms, cpu_share, contended, samples,
-    runtime, device, batch, threads.
+    runtime, device, batch, threads, and the trials in same_as, whose latencies cannot be told from
+    this one's. `fault` says why it could not be timed.
     """
 
     number: int
     role: str  # "front" or "neighbour"
     test: dict[str, float] = field(default_factory=dict)
     latency: dict[str, Any] | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def measure(
     *,
     measure: Measure | None = None,
     runtime: str | None = None,
+    device: str | None = None,
     batch: int | None = None,
     threads: int | None = None,
     via: str | None = None,
@@ -79,13 +80,15 @@ def measure(
     """Time one ONNX file, or the deployed networks of a run's front together; least minimum first.
 
     `measure` is the setting (default: the run's own); the single values override it. Returns rows
-    {"network", median_ms, min_ms, ...}; raw samples are appended to `raw` as JSON lines.
+    {"network", median_ms, min_ms, ..., same_as}, the last naming the networks whose latency
+    cannot be told from it. Raw samples are appended to `raw` as JSON lines.
     """
     from nasx.cost.latency import time_models, time_networks
+    from nasx.cost.ties import indistinct
     from nasx.run import Run
 
     path = target.path if isinstance(target, Run) else Path(target)
-    asked = {"runtime": runtime, "batch": batch, "threads": threads, "via": via}
+    asked = {"runtime": runtime, "device": device, "batch": batch, "threads": threads, "via": via}
     timed: dict[str, Latency]
     if path.suffix == ".onnx":
         try:
@@ -98,7 +101,11 @@ def measure(
         run = target if isinstance(target, Run) else Run(path)
         setting = _setting(measure or run.snapshot().study.measure, asked)
         timed = time_networks(_front_of(run), setting, seed=seed, raw=raw)
-    rows = [{"network": name, **latency.to_json()} for name, latency in timed.items()]
+    same = indistinct({name: latency.by_pass for name, latency in timed.items()})
+    rows = [
+        {"network": name, **latency.to_json(), "same_as": list(same[name])}
+        for name, latency in timed.items()
+    ]
     return sorted(rows, key=lambda row: float(row["min_ms"]))
 
 
@@ -142,6 +149,9 @@ def _default_shape(cls: type[Space]) -> TaskShape:
 def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:
     """Return a setting with the values asked for, checked."""
     changed = {key: value for key, value in asked.items() if value is not None}
+    on_gpu = changed.get("runtime", base.runtime) == "cuda"
+    if "device" not in changed and on_gpu != (base.runtime == "cuda"):
+        changed["device"] = "cuda" if on_gpu else "cpu"
     try:
         return Measure.model_validate({**base.model_dump(), **changed})
     except ValueError as error:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasx.cost.untouched import untouched
+
 
 def example(model: nn.Module, shape: Any, batch: int) -> tuple[Tensor, ...]:
     """Return random inputs for `model`: (batch, *shape), or one per shape of a tuple of shapes.
@@ -35,3 +37,14 @@ def first_line(error: BaseException) -> str:
     """Return an error's first line, or its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def refusal_of(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
+    """Return why a network cannot run on inputs, in one line, or None where it can."""
+    try:
+        with untouched(model), torch.no_grad():
+            model(*inputs)
+    except Exception as error:
+        sizes = ", ".join(" x ".join(str(n) for n in x.shape) for x in inputs)
+        return f"{type(model).__name__}: cannot run on an input of {sizes}: {first_line(error)}"
+    return None

@@ -16,23 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from nasx.cost.runtimes import RUNTIMES, Plan, Samples, sample_models
+from nasx.cost.contention import contended, room, share_of
+from nasx.cost.piped import sample_models
+from nasx.cost.runtimes import RUNTIMES
+from nasx.cost.samples import Networks, Plan, Samples
 from nasx.errors import NasxError
 from nasx.files import append_json
-from nasx.shape import Shape
 from nasx.study import Measure
-
-SHARE = 0.9  # of wall time that a run must have had the CPU, or it counts as contended
 
 
 @dataclass(frozen=True)
 class Latency:
     """Milliseconds per call of `batch` samples; `median_ms` is the calibrated value.
 
-    With one thread every figure is CPU time of that thread; with more it is wall time. Rank by
-    `min_ms`. `contended` says that other work took the CPU meanwhile. `samples` counts timed runs.
+    With one thread every figure is CPU time of that thread; with more it is wall time; on a GPU
+    the time between two of its events. Rank by `min_ms`. `cpu_share` is that clock's share of wall
+    time. `contended` says that other work disturbed the measurement. `samples` counts timed runs.
+    `by_pass`, the calibrated value of each pass, stays out of the JSON: the raw samples hold it.
     """
 
     median_ms: float
@@ -48,10 +49,36 @@ class Latency:
     threads: int
     calibrator_ms: float = 0.0
     machine: str = ""
+    by_pass: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
-        return asdict(self)
+        found = asdict(self)
+        del found["by_pass"]
+        return found
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What one measurement found: latencies, and why some networks have none, by name.
+
+    `room` is the share of the CPU it needed that the measurement had, where it had least.
+    """
+
+    latencies: dict[str, Latency]
+    faults: dict[str, str]
+    room: float = 1.0
+
+    @property
+    def contended(self) -> bool:
+        """Say whether other work disturbed any of it."""
+        return any(latency.contended for latency in self.latencies.values())
+
+    def whole(self) -> dict[str, Latency]:
+        """Return the latencies; a network that has none is refused."""
+        for name, fault in self.faults.items():
+            raise NasxError(f"{name} cannot be timed: {fault}")
+        return self.latencies
 
 
 def comparable(a: Latency | Mapping[str, Any], b: Latency | Mapping[str, Any]) -> bool:
@@ -62,25 +89,40 @@ def comparable(a: Latency | Mapping[str, Any], b: Latency | Mapping[str, Any]) -
 
 
 def time_networks(
-    networks: Mapping[str, tuple[nn.Module, Shape]],
+    networks: Networks,
     measure: Measure,
     *,
     seed: int = 0,
-    passes: int = 10,
-    runs: int = 5,
+    passes: int = 9,
+    runs: int = 4,
     raw: Path | None = None,
 ) -> dict[str, Latency]:
-    """Time networks (model, shape of one sample) together, as one setting says.
+    """Time networks (model, shape of one sample) together; one that cannot be timed is refused.
+
+    Otherwise like `time_each`.
+    """
+    return time_each(networks, measure, seed=seed, passes=passes, runs=runs, raw=raw).whole()
+
+
+def time_each(
+    networks: Networks,
+    measure: Measure,
+    *,
+    seed: int = 0,
+    passes: int = 9,
+    runs: int = 4,
+    raw: Path | None = None,
+) -> Timed:
+    """Time networks together, as one setting says, leaving out those that cannot be timed.
 
     Visits are interleaved in an order drawn from `seed`; raw samples are appended to `raw` as JSON
-    lines. The networks are left as they were. Refused: a device or runtime that cannot be timed,
-    a network that cannot run in it.
+    lines. The networks are left as they were. Refused: a device or runtime that cannot be timed.
     """
     _check(measure, passes, runs)
     if not networks:
-        return {}
+        return Timed({}, {})
     plan = Plan(seed, passes, runs)
-    return _summarise(RUNTIMES[measure.runtime](networks, measure, plan), measure, plan, raw)
+    return _timed(RUNTIMES[measure.runtime](networks, measure, plan), measure, plan, raw)
 
 
 def time_models(
@@ -88,8 +130,8 @@ def time_models(
     measure: Measure,
     *,
     seed: int = 0,
-    passes: int = 10,
-    runs: int = 5,
+    passes: int = 9,
+    runs: int = 4,
     raw: Path | None = None,
 ) -> dict[str, Latency]:
     """Time ONNX models, given as bytes by name, like `time_networks`."""
@@ -97,26 +139,38 @@ def time_models(
         raise NasxError(f"an ONNX file runs in onnxruntime, not in '{measure.runtime}'")
     _check(measure, passes, runs)
     plan = Plan(seed, passes, runs)
-    return _summarise(sample_models(models, measure, plan), measure, plan, raw)
+    return _timed(sample_models(models, measure, plan), measure, plan, raw).whole()
 
 
 def _check(measure: Measure, passes: int, runs: int) -> None:
     if measure.runtime not in RUNTIMES:
         raise NasxError(f"unknown runtime '{measure.runtime}'; known: {', '.join(RUNTIMES)}")
-    if measure.device != "cpu":
+    gpu = measure.device.startswith("cuda")
+    if measure.runtime == "cuda" and measure.device == "cpu":
+        raise NasxError("measure.runtime cuda times on a GPU: set measure.device: cuda")
+    if measure.runtime != "cuda" and gpu:
         raise NasxError(
-            f"measure.device '{measure.device}': {measure.runtime} is timed on 'cpu' only"
+            f"measure.device '{measure.device}': {measure.runtime} times on a CPU; set "
+            "measure.device: cpu, or measure.runtime: cuda"
         )
     if passes < 1 or runs < 1:
         raise NasxError(f"latency needs at least one pass and one run, not {passes} and {runs}")
 
 
-def _summarise(
-    samples: Samples, measure: Measure, plan: Plan, raw: Path | None
-) -> dict[str, Latency]:
+def _timed(samples: Samples, measure: Measure, plan: Plan, raw: Path | None) -> Timed:
+    latencies = _summarise(samples, measure)
+    rooms = [room(samples, measure, latency.cpu_share) for latency in latencies.values()]
+    found = Timed(latencies, samples.faults, min(rooms, default=0.0))
     if raw is not None:
-        _append(raw, samples, measure, plan)
-    clock = "cpu_ms" if measure.threads == 1 else "wall_ms"
+        _append(raw, samples, measure, plan, found.contended)
+    return found
+
+
+def _summarise(samples: Samples, measure: Measure) -> dict[str, Latency]:
+    if not samples.rows:
+        return {}
+    own = "event_ms" if measure.runtime == "cuda" else "cpu_ms"
+    clock = own if measure.threads == 1 or measure.runtime == "cuda" else "wall_ms"
     reference: dict[int, list[float]] = {}
     for row in samples.rows:
         reference.setdefault(row["pass"], []).extend(row[f"calibrator_{clock}"])
@@ -130,45 +184,37 @@ def _summarise(
     for name, rows in visits.items():
         values = [whole * statistics.median(r[clock]) / by_pass[r["pass"]] for r in rows]
         q1, middle, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-        cpu = sum(sum(r["cpu_ms"]) for r in rows)
-        wall = sum(sum(r["wall_ms"]) for r in rows)
-        share = min(1.0, cpu / (wall * measure.threads))
+        share = share_of(rows, own, measure.threads)
         found[name] = Latency(
             median_ms=middle,
             min_ms=min(v for r in rows for v in r[clock]),
             q1_ms=q1,
             q3_ms=q3,
             cpu_share=share,
-            contended=_contended(share, samples, measure.threads),
+            contended=contended(samples, room(samples, measure, share)),
             samples=sum(len(r[clock]) for r in rows),
             runtime=measure.runtime,
             device=measure.device,
             batch=measure.batch,
             threads=measure.threads,
             calibrator_ms=whole,
-            machine=str(samples.machine["cpu"]),
+            machine=str(samples.machine.get("gpu") or samples.machine["cpu"]),
+            by_pass=tuple(values),
         )
     return found
 
 
-def _contended(share: float, samples: Samples, threads: int) -> bool:
-    """Say whether other work disturbed a network's runs.
-
-    One thread either has its CPU or waits. Several never use all their CPU time, so there it is
-    asked whether the cores that others kept busy left `threads` free.
-    """
-    if threads == 1:
-        return share < SHARE
-    cores = int(samples.machine["cores"] or threads)
-    return samples.others is not None and samples.others > cores - threads * SHARE
-
-
-def _append(raw: Path, samples: Samples, measure: Measure, plan: Plan) -> None:
+def _append(
+    raw: Path, samples: Samples, measure: Measure, plan: Plan, contended_at_all: bool
+) -> None:
     """Append one line on the measurement, then one per visit, in the order they happened."""
     head = {
         "measurement": {**measure.model_dump(), **asdict(plan)},
         "machine": samples.machine,
-        "others": samples.others,
+        "block": samples.block,
+        "exclusive": samples.exclusive,
+        "contended": contended_at_all,
+        "faults": samples.faults,
     }
     raw.parent.mkdir(parents=True, exist_ok=True)
     for line in (head, *samples.rows):

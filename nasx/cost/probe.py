@@ -2,6 +2,7 @@
 
 This file stands alone: its text, followed by a call of `main`, is piped to an interpreter
 (`python3 -`), on this machine or through any command such as ssh. It prints one JSON line.
+The protocol (`take`, `collect`) serves every other runtime too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,41 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Run = Callable[[], Any]
-Clock = Callable[[], float]
+SHORTEST = 0.1  # seconds of a block: some slices of the scheduler, so that other work is seen
+
+
+class Clock(NamedTuple):
+    """How a run is timed: `timed` does it once and returns wall ms and the ms of clock `name`."""
+
+    name: str
+    timed: Callable[[Run], tuple[float, float]]
+
+
+def cpu_clock(threads: int) -> Clock:
+    """Return the CPU time of the calling thread, or of the process where it has helpers."""
+    now = time.thread_time if threads == 1 else time.process_time
+
+    def timed(run: Run) -> tuple[float, float]:
+        wall, cpu = time.perf_counter(), now()
+        run()
+        cpu = now() - cpu
+        return (time.perf_counter() - wall) * 1e3, cpu * 1e3
+
+    return Clock("cpu", timed)
+
+
+def take(
+    runners: Mapping[str, Run], calibrate: Run, clock: Clock, passes: int, runs: int, seed: int
+) -> dict[str, Any]:
+    """Time runners as one block; return its rows, what else ran meanwhile, and the machine."""
+    before = usage()
+    rows = collect(runners, calibrate, clock, passes, runs, seed)
+    while time.perf_counter() - before["wall"] < SHORTEST:
+        calibrate()
+    return {"rows": rows, "block": between(before, usage()), "machine": machine()}
 
 
 def collect(
@@ -25,69 +57,85 @@ def collect(
 ) -> list[dict[str, Any]]:
     """Visit every runner once per pass, in an order drawn anew; return one row per visit.
 
-    A visit: one warm run thrown away, the calibrator, then `runs` timed runs. With few runners
-    the calibrator runs more often, so that a pass has at least six samples of it.
+    A visit: one warm run thrown away, the calibrator, then `runs` timed runs. The calibrator has
+    no warm run of its own: with one, calibrated values fell by 17 % when four trainings ran beside,
+    without it by 2 % (it then meets the same caches as the networks do). With few runners it runs
+    more often, so that a pass has at least six samples of it. A row holds
+    "wall_ms" and the clock's "NAME_ms" of each run, and the same of the calibrator.
     """
     import numpy
 
     generator = numpy.random.default_rng(seed)
     names = list(runners)
     times = -(-6 // len(names))
-
-    def timed(run: Run) -> tuple[float, float]:
-        wall, cpu = time.perf_counter(), clock()
-        run()
-        cpu = clock() - cpu
-        return (time.perf_counter() - wall) * 1e3, cpu * 1e3
-
     rows = []
     for turn in range(passes):
         for i in generator.permutation(len(names)):
             run = runners[names[i]]
             run()
-            calibrate()
-            calibrator = [timed(calibrate) for _ in range(times)]
-            samples = [timed(run) for _ in range(runs)]
+            calibrator = [clock.timed(calibrate) for _ in range(times)]
+            samples = [clock.timed(run) for _ in range(runs)]
             rows.append(
                 {
                     "network": names[i],
                     "pass": turn,
                     "wall_ms": [wall for wall, _ in samples],
-                    "cpu_ms": [cpu for _, cpu in samples],
+                    f"{clock.name}_ms": [own for _, own in samples],
                     "calibrator_wall_ms": [wall for wall, _ in calibrator],
-                    "calibrator_cpu_ms": [cpu for _, cpu in calibrator],
-                    "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+                    f"calibrator_{clock.name}_ms": [own for _, own in calibrator],
+                    "load": load(),
                 }
             )
     return rows
 
 
-def clock_for(threads: int) -> Clock:
-    """Return the CPU clock: of the calling thread, or of the process where it has helpers."""
-    return time.thread_time if threads == 1 else time.process_time
-
-
-def cpu_use() -> tuple[float, float, float] | None:
-    """Return CPU seconds of all processes, of this one, and wall seconds; None where unknown."""
+def usage() -> dict[str, Any]:
+    """Return seconds by this moment: wall, CPU of this thread, of this process and of all
+    processes, and how long this thread was ready and had no CPU. None where unknown.
+    """
+    busy = waited = None
     try:
         with Path("/proc/stat").open() as file:
             ticks = [int(t) for t in file.readline().split()[1:9]]
         busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        with Path("/proc/thread-self/schedstat").open() as file:
+            waited = int(file.read().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
-        return None
-    return busy, time.process_time(), time.perf_counter()
+        pass
+    return {
+        "wall": time.perf_counter(),
+        "thread": time.thread_time(),
+        "process": time.process_time(),
+        "all": busy,
+        "waited": waited,
+    }
 
 
-def others_since(before: tuple[float, float, float] | None) -> float | None:
-    """Return how many cores other processes kept busy since `before`."""
-    now = cpu_use()
-    if before is None or now is None:
-        return None
-    return max(0.0, (now[0] - before[0] - now[1] + before[1]) / (now[2] - before[2]))
+def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what happened between two usages.
+
+    "wall_ms"; "cpu_ms" of the calling thread; "waited_ms" that it was ready and had no CPU;
+    "others", the number of cores that other processes kept busy.
+    """
+    spent: dict[str, Any] = {k: None if before[k] is None else after[k] - before[k] for k in before}
+    others = None
+    if spent["all"] is not None:
+        others = max(0.0, (spent["all"] - spent["process"]) / spent["wall"])
+    return {
+        "wall_ms": spent["wall"] * 1e3,
+        "cpu_ms": spent["thread"] * 1e3,
+        "waited_ms": None if spent["waited"] is None else spent["waited"] * 1e3,
+        "others": others,
+    }
+
+
+def load() -> float | None:
+    """Return the load average of the last minute, where the system keeps one."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def machine() -> dict[str, Any]:
-    """Return what the samples depend on: CPU model, cores, affinity, versions."""
+    """Return what the samples depend on: CPU model, cores that may be used, load, versions."""
     model = platform.processor()
     try:
         with Path("/proc/cpuinfo").open() as file:
@@ -95,11 +143,16 @@ def machine() -> dict[str, Any]:
     except (OSError, StopIteration):
         pass
     affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity else None
     return {
         "cpu": model,
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "cores": len(cores) if cores else os.cpu_count(),
+        "affinity": cores,
+        "load": load(),
         "host": platform.node(),
+        "system": platform.platform(),
         "python": platform.python_version(),
+        "interpreter": sys.executable,
     }
 
 
@@ -146,24 +199,39 @@ def runner_of(model: bytes, threads: int, batch: int, name: str) -> Run:
 def measure(
     header: Mapping[str, int], models: Mapping[str, bytes], calibrator: bytes
 ) -> dict[str, Any]:
-    """Time models (bytes by name) as `header` says; return rows, machine and modules loaded."""
+    """Time models (bytes by name) as `header` says; return what `take` does, and more.
+
+    "faults" says why a model cannot run; "modules" are the packages that were loaded.
+    """
+    import numpy  # first: without it, onnxruntime's import says something else
     import onnxruntime
 
     threads = header["threads"]
-    runners = {n: runner_of(m, threads, header["batch"], n) for n, m in models.items()}
+    runners, faults = {}, {}
+    for name, model in models.items():
+        try:
+            run = runner_of(model, threads, header["batch"], name)
+            run()  # first runs allocate
+        except Exception as error:
+            faults[name] = said(error)
+        else:
+            runners[name] = run
     calibrate = runner_of(calibrator, 1, 2, "calibrator")  # always one thread
-    for run in runners.values():  # first runs allocate
-        run()
-    before = cpu_use()
-    rows = collect(
-        runners, calibrate, clock_for(threads), header["passes"], header["runs"], header["seed"]
-    )
-    return {
-        "rows": rows,
-        "machine": {**machine(), "onnxruntime": onnxruntime.__version__},
-        "others": others_since(before),
-        "modules": sorted({name.split(".")[0] for name in sys.modules}),
-    }
+    taken: dict[str, Any] = {"rows": [], "block": {}, "machine": machine()}
+    if runners:
+        clock = cpu_clock(threads)
+        taken = take(runners, calibrate, clock, header["passes"], header["runs"], header["seed"])
+    taken["machine"] |= {"numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
+    modules = sorted({name.split(".")[0] for name in sys.modules})
+    return {**taken, "faults": faults, "modules": modules}
+
+
+def said(error: Exception) -> str:
+    """Return an error in one line; of a package that is missing, where to install it."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{sys.executable} has no package {error.name}: pip install {error.name} there"
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def main(payload: str) -> None:
@@ -174,6 +242,5 @@ def main(payload: str) -> None:
         models = {n: base64.b64decode(m) for n, m in asked["models"].items()}
         answer = measure(asked["header"], models, base64.b64decode(asked["calibrator"]))
     except Exception as error:
-        first = str(error).split("\n")[0]
-        answer = {"error": f"{type(error).__name__}: {first}"}
+        answer = {"error": said(error)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -55,7 +55,8 @@ def front(run: Run | Snapshot | Path | str, *, latency: Timing | None = None) ->
     """Return the front by trial number, as INTERFACES lists it, one dictionary per candidate.
 
     With a latency in the study's objectives or constraints, "latency" says "measured" or
-    "provisional". `latency` asks for one of them (default: see `observed.timing`).
+    "provisional"; `latency` asks for one of them (default: see `observed.timing`). "same_as" names
+    the trials whose measured latency cannot be told from this one's.
     "membership" is None: a probability needs replicates of the points around.
     """
     snapshot = snapshot_of(run)
@@ -169,4 +170,7 @@ def _entry(observed: Observation, snapshot: Snapshot) -> Entry:
     }
     if uses_latency(study) and LATENCY in observed.values:
         entry["latency"] = observed.latency
+        final = snapshot.finals.get(trial.number)
+        if observed.latency == "measured" and final and final.latency:
+            entry["same_as"] = list(final.latency.get("same_as", ()))
     return entry

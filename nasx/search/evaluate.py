@@ -65,7 +65,7 @@ class Outcome:
     values: dict[str, float] = field(default_factory=dict)
     samples: int = 0
     reason: str | None = None
-    seconds: float = 0.0  # wall
+    seconds: float = 0.0  # wall, without pauses
     cpu_seconds: float = 0.0
     diagnosis: dict[str, float] = field(default_factory=dict)
     worker: int = 0
@@ -73,11 +73,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluator yields: samples seen, and at the end of a segment its scores."""
+    """What an evaluator yields: samples seen, and at the end of a segment its scores.
+
+    `paused` is how many seconds of the segment it rested while others measured.
+    """
 
     samples: int
     values: Mapping[str, float] | None = None
     diagnosis: Mapping[str, float] = field(default_factory=dict)
+    paused: float = 0.0
 
 
 class Evaluator(Protocol):
@@ -139,6 +143,7 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
     last = Report(0)
     try:
         for last in evaluator.run(ticket):
+            watch.paused = last.paused
             if watch.due() and last.values is None and watch.stopping():
                 evaluator.pause(ticket)
                 return watch.outcome("interrupted", samples=last.samples)
@@ -194,6 +199,7 @@ class Watch:
         self.ticket, self.stop = ticket, stop
         self.started, self.cpu = time.monotonic(), time.process_time()
         self.looked = 0.0
+        self.paused = 0.0  # seconds that do not count
 
     def due(self) -> bool:
         """Look at the limits a few times a second; raise when one is passed."""
@@ -201,7 +207,7 @@ class Watch:
         if now - self.looked < CHECK:
             return False
         self.looked = now
-        spent = self.ticket.spent + now - self.started
+        spent = self.ticket.spent + now - self.started - self.paused
         if self.ticket.minutes and spent > self.ticket.minutes * 60:
             raise OutOfTime
         used = resident_bytes()
@@ -237,7 +243,7 @@ class Watch:
             values=values or {},
             samples=samples,
             reason=reason,
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - self.started - self.paused,
             cpu_seconds=time.process_time() - self.cpu,
             diagnosis=diagnosis or {},
             worker=os.getpid(),

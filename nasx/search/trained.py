@@ -102,7 +102,7 @@ class Trained:
         training = self._begin(candidate, ticket)
         saved = time.monotonic()
         for samples in training.run(ticket.until):
-            yield Report(samples)
+            yield Report(samples, paused=training.presence.paused)
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
@@ -115,7 +115,7 @@ class Trained:
             diagnosis = candidate.diagnose(model, self.task)
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
-        yield Report(training.samples, {**known, **scores}, diagnosis)
+        yield Report(training.samples, {**known, **scores}, diagnosis, training.presence.paused)
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""
