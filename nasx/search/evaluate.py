@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from nasx.errors import NasxError
 from nasx.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return watch.outcome("failed", reason=_one_line(error))
+        return watch.outcome("failed", reason=one_line(error))
     except Exception as error:
-        return watch.outcome("failed", reason=_one_line(error))
+        return watch.outcome("failed", reason=one_line(error))
     if last.values is None:
         return watch.outcome("failed", reason="the evaluator ended without scores")
     for name, value in last.values.items():
@@ -164,10 +165,13 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the reason that a fault of a candidate is filed under."""
     text = " ".join(str(error).split()) or "no message"
     if "not enough memory" in text or "out of memory" in text:  # torch raises RuntimeError
         return f"out of memory: {text[:300]}"
+    if isinstance(error, NasxError):
+        return text[:400]  # says by itself what is wrong
     return f"{type(error).__name__}: {text[:400]}"
 
 
