@@ -9,6 +9,7 @@ import pytest
 
 from nasx.axes import AXES
 from nasx.cost.card import CostCard
+from nasx.errors import NothingFeasible
 from nasx.files import read_json_lines
 from nasx.results.front import front
 from nasx.search.evaluate import Ticket
@@ -143,8 +144,6 @@ def test_an_unknown_cost_is_refused_before_training(
 
 
 def test_a_space_whose_cost_is_unknown_throughout_is_told(tmp_path: Path) -> None:
-    from nasx.errors import NothingFeasible
-
-    with pytest.raises(NothingFeasible, match="energy_uj of no candidate of .* is known"):
-        this = asked("energy_uj", fix={"operator": "shift"})
+    this = asked("energy_uj", fix={"operator": "shift"})
+    with pytest.raises(NothingFeasible, match=r"energy_uj of no candidate of .* is known"):
         ran(tmp_path, this, Carrying(unknown={"energy_uj": "shift"}))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from nasx.cost.device import demand_device
 from nasx.cost.runtimes import RUNTIMES, Plan, Samples, sample_models
 from nasx.errors import NasxError
 from nasx.files import append_json
@@ -103,17 +104,19 @@ def time_models(
 def _check(measure: Measure, passes: int, runs: int) -> None:
     if measure.runtime not in RUNTIMES:
         raise NasxError(f"unknown runtime '{measure.runtime}'; known: {', '.join(RUNTIMES)}")
-    if measure.device != "cpu":
+    if measure.device.startswith("cuda"):
         raise NasxError(
             f"measure.device '{measure.device}': {measure.runtime} is timed on 'cpu' only"
         )
     if passes < 1 or runs < 1:
         raise NasxError(f"latency needs at least one pass and one run, not {passes} and {runs}")
+    demand_device(measure)
 
 
 def _summarise(
     samples: Samples, measure: Measure, plan: Plan, raw: Path | None
 ) -> dict[str, Latency]:
+    demand_device(measure, str(samples.machine.get("gpu") or samples.machine["cpu"]))
     if raw is not None:
         _append(raw, samples, measure, plan)
     clock = "cpu_ms" if measure.threads == 1 else "wall_ms"

@@ -43,6 +43,7 @@ __all__ = [
     "dashboard_lines",
     "leave_ray",
     "name_process",
+    "ray",
     "ray_runs",
     "start_ray",
     "tune",

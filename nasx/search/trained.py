@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasx.errors import NasxError
 from nasx.files import write_json
-from nasx.search.evaluate import Report, Ticket
+from nasx.search.evaluate import Report, Ticket, one_line
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
+    from nasx.search.timing import Place
     from nasx.shape import TaskShape
     from nasx.space import Space
     from nasx.study import Study
@@ -29,6 +31,7 @@ class Trained:
 
     def __init__(self, study: Study, run: Path, base: Path) -> None:
         self.study, self.run_folder, self.base = study, run, base
+        self.place: Place | None = None  # where latency is timed; settled when a search starts
         self._task: Task | None = None
         self._training: Training | None = None
 
@@ -92,13 +95,11 @@ class Trained:
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
         """Train from the checkpoint (if any) to `until`; score a decided copy on valid."""
-        from nasx.registry import space
-
-        candidate = space(ticket.space, self.base).from_json(ticket.candidate)
+        candidate = self.candidate(ticket)
         folder = Path(ticket.folder)
         known = dict(ticket.known)
         if "latency_ms" not in known and wants_latency(self.study):
-            known["latency_ms"] = self.latency(candidate)
+            known["latency_ms"] = self._provisional(candidate, ticket)
         training = self._begin(candidate, ticket)
         saved = time.monotonic()
         for samples in training.run(ticket.until):
@@ -116,6 +117,29 @@ class Trained:
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
         yield Report(training.samples, {**known, **scores}, diagnosis)
+
+    def candidate(self, ticket: Ticket) -> Space:
+        """Return the candidate that a ticket names."""
+        from nasx.registry import space
+
+        return space(ticket.space, self.base).from_json(ticket.candidate)
+
+    def _provisional(self, candidate: Space, ticket: Ticket) -> float:
+        """Time a candidate before it trains, on a node that has the run's device model."""
+        from nasx.cost.device import model_here
+        from nasx.search.timing import timing_nodes
+
+        try:
+            if self.place is not None:
+                mine = model_here(self.study.measure)
+                nodes = timing_nodes(self.place, self.study.measure, mine, ticket.key)
+                if nodes:
+                    from nasx.search.nodes import latency_elsewhere
+
+                    return latency_elsewhere(self, ticket, nodes)
+            return self.latency(candidate)
+        except Exception as error:
+            raise NasxError(f"latency: {one_line(error)}") from error
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""
