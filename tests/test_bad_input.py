@@ -175,7 +175,9 @@ def test_what_every_candidate_would_fail_by_is_told_before_the_first(
 
 
 def test_a_missing_onnxruntime_is_told_before_the_first_trial(tmp_path):
-    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')\n")
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')\n"
+    )
     interpreter = f"env PYTHONPATH={tmp_path} {sys.executable} -"
     this = asked(Tiny, 3, constraints={"latency_ms": "<= 1000"}, measure={"via": interpreter})
     with pytest.raises(NasxError, match=r"latency cannot be measured: .*onnxruntime"):

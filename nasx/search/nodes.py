@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.cost.device import models_here
@@ -13,12 +15,13 @@ if TYPE_CHECKING:
     from nasx.search.trained import Trained
 
 ANSWER = 60.0  # seconds for a node to say what it has: Python and, for GPUs, torch start there
+TRIES = 2  # of each node: a timer may have died with the worker that started it
 
 
 def node_models(gpu: bool) -> dict[str, tuple[str, ...]]:
     """Return the device models of every living node by its id; a node that is silent has none."""
     asked = {
-        node["NodeID"]: _on(node["NodeID"], models_here).remote(gpu)
+        node["NodeID"]: ray.remote(models_here).options(**_beside(node["NodeID"])).remote(gpu)
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     }
@@ -26,18 +29,24 @@ def node_models(gpu: bool) -> dict[str, tuple[str, ...]]:
     found = {}
     for node, answer in asked.items():
         try:
-            found[node] = tuple(ray.get(answer, timeout=0.1))
-        except (ray.exceptions.RayError, TimeoutError):
+            found[node] = ray.get(answer, timeout=0.1)
+        except ray.exceptions.RayError:  # a node that died, or a time that ran out
             found[node] = ()
     return found
+
+
+def start_timers(evaluator: Trained, nodes: Iterable[str]) -> None:
+    """Start a timer on each node, to live as long as this process keeps the evaluator."""
+    for node in nodes:
+        _timer(evaluator, node)
 
 
 def latency_elsewhere(evaluator: Trained, ticket: Ticket, nodes: tuple[str, ...]) -> float:
     """Return a candidate's provisional latency, taken on the first of these nodes that lives."""
     lost = "none was asked"
-    for node in nodes:
+    for node in [node for node in nodes for _ in range(TRIES)]:
         try:
-            value, fault = ray.get(_on(node, _time).remote(evaluator, ticket))
+            value, fault = ray.get(_timer(evaluator, node).time.remote(ticket))
         except ray.exceptions.RayError as error:
             lost = str(error).strip().splitlines()[0]
             continue
@@ -47,20 +56,40 @@ def latency_elsewhere(evaluator: Trained, ticket: Ticket, nodes: tuple[str, ...]
     raise NasxError(f"no node that has the device to time on answers ({lost})")
 
 
-def _time(evaluator: Trained, ticket: Ticket) -> tuple[float | None, str | None]:
-    """Time a candidate on this node; a fault is returned, for Ray would print its traceback."""
-    from nasx.search.evaluate import one_line
+class Timer:
+    """Times one candidate after the other on the node where it lives, for all workers of a run."""
 
-    try:
+    def __init__(self, evaluator: Trained) -> None:
         evaluator.prepare()
-        return evaluator.latency(evaluator.candidate(ticket)), None
-    except Exception as error:
-        return None, one_line(error)
+        self.evaluator = evaluator
+
+    def time(self, ticket: Ticket) -> tuple[float | None, str | None]:
+        """Return a latency, or why there is none: Ray would print the traceback of what raises."""
+        from nasx.search.evaluate import one_line
+
+        try:
+            candidate, folder = self.evaluator.candidate(ticket), Path(ticket.folder)
+            return self.evaluator.latency(candidate, folder / "latency.jsonl"), None
+        except Exception as error:
+            return None, one_line(error)
 
 
-def _on(node: str, function: Any) -> Any:
-    """Return a function as a Ray task that runs on one node, beside whatever trains there."""
+def _timer(evaluator: Trained, node: str) -> Any:
+    """Return the run's timer on a node, started where there is none yet.
+
+    It lives as long as who started it keeps its handle: the driver, which starts them all, or a
+    worker on a node that joined later.
+    """
+    name = f"nasx-timer-{node}-{evaluator.run_folder}"
+    options = {**_beside(node), "name": name, "get_if_exists": True}
+    timer = ray.remote(Timer).options(**options).remote(evaluator)
+    evaluator.timers[node] = timer
+    return timer
+
+
+def _beside(node: str) -> dict[str, Any]:
+    """Return the options of work that runs on one node, beside whatever trains there."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    return {"num_cpus": 0, "scheduling_strategy": there}

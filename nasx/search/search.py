@@ -144,12 +144,16 @@ def _settle(
     measure = record.study.measure
     if not (isinstance(evaluator, Trained) and wants_latency(record.study)):
         return
-    nodes = {}
+    kept = provenance.get("timed_on")
     if cluster and measure.via is None:
-        from nasx.search.nodes import node_models
+        from nasx.search.nodes import node_models, start_timers
 
         nodes = node_models(wants_gpu(measure))
-    evaluator.place = settle(measure, provenance.get("timed_on"), nodes)
+        evaluator.place = settle(measure, kept, nodes)
+        if len(evaluator.place.nodes) < len(nodes):
+            start_timers(evaluator, evaluator.place.nodes)
+    else:
+        evaluator.place = settle(measure, kept)
     provenance["timed_on"] = evaluator.place.model
     write_json(record.path / "provenance.json", provenance)
 

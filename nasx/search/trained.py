@@ -32,12 +32,13 @@ class Trained:
     def __init__(self, study: Study, run: Path, base: Path) -> None:
         self.study, self.run_folder, self.base = study, run, base
         self.place: Place | None = None  # where latency is timed; settled when a search starts
+        self.timers: dict[str, Any] = {}  # by node, where this process started one
         self._task: Task | None = None
         self._training: Training | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel light: a worker loads its own task."""
-        return {**self.__dict__, "_task": None, "_training": None}
+        return {**self.__dict__, "timers": {}, "_task": None, "_training": None}
 
     @property
     def task(self) -> Task:
@@ -80,7 +81,7 @@ class Trained:
         """Return what the candidate's recipe says."""
         return candidate.recipe(self.task.shape).comparable_from
 
-    def latency(self, candidate: Space) -> float:
+    def latency(self, candidate: Space, raw: Path | None = None) -> float:
         """Time the untrained deployed network; provisional until the quiet pass."""
         import torch
 
@@ -90,7 +91,7 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.decide(candidate.build(self.task.shape)).eval()
         shape = candidate.input_shape(self.task.shape)
-        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5)
+        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
@@ -137,7 +138,7 @@ class Trained:
                     from nasx.search.nodes import latency_elsewhere
 
                     return latency_elsewhere(self, ticket, nodes)
-            return self.latency(candidate)
+            return self.latency(candidate, Path(ticket.folder) / "latency.jsonl")
         except Exception as error:
             raise NasxError(f"latency: {one_line(error)}") from error
 
