@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import nasx
-from nasx.doctor import examine_machine, examine_run
+from nasx.doctor import examine_machine
+from nasx.doctor_run import examine_run
 from nasx.errors import NasxError
 from nasx.files import locked
 from nasx.study import Study

@@ -48,6 +48,7 @@ def latency_elsewhere(evaluator: Trained, ticket: Ticket, nodes: tuple[str, ...]
         try:
             value, fault = ray.get(_timer(evaluator, node).time.remote(ticket))
         except ray.exceptions.RayError as error:
+            del evaluator.timers[node]
             lost = str(error).strip().splitlines()[0]
             continue
         if fault is not None:
@@ -80,11 +81,11 @@ def _timer(evaluator: Trained, node: str) -> Any:
     It lives as long as who started it keeps its handle: the driver, which starts them all, or a
     worker on a node that joined later.
     """
-    name = f"nasx-timer-{node}-{evaluator.run_folder}"
-    options = {**_beside(node), "name": name, "get_if_exists": True}
-    timer = ray.remote(Timer).options(**options).remote(evaluator)
-    evaluator.timers[node] = timer
-    return timer
+    if node not in evaluator.timers:
+        name = f"nasx-timer-{node}-{evaluator.run_folder}"
+        options = {**_beside(node), "name": name, "get_if_exists": True}
+        evaluator.timers[node] = ray.remote(Timer).options(**options).remote(evaluator)
+    return evaluator.timers[node]
 
 
 def _beside(node: str) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _search(
         with _engine(record, evaluator, slots, showing) as engine:
             run_on_tune(engine, evaluator, stop)
     finally:
+        if isinstance(evaluator, Trained):
+            evaluator.timers.clear()  # they end with their last handle
         if ours:
             leave_ray()
 
