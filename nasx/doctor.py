@@ -122,10 +122,10 @@ def clock(cpu: Clock, wall: Clock, seconds: float = 0.02) -> Finding:
     if GOVERNOR.is_file():
         state += f", frequency governor {GOVERNOR.read_text().strip()}"
     elsewhere = "time on another machine with measure.via"
-    if steps[0] > COARSE:
-        return Finding("clock", state, f"too coarse for networks under a millisecond: {elsewhere}")
     if not 0 < spent <= 1.1 * worked + steps[0]:
         return Finding("clock", state, f"CPU time does not follow work: {elsewhere}")
+    if steps[0] > COARSE:
+        return Finding("clock", state, f"too coarse for networks under a millisecond: {elsewhere}")
     if rested < 0.9 * seconds or idle > 0.5 * rested:
         return Finding("clock", state, f"the clocks do not tell work from rest: {elsewhere}")
     return Finding("clock", state)
