@@ -184,6 +184,30 @@ def test_a_missing_onnxruntime_is_told_before_the_first_trial(tmp_path):
         nasx.search(this, tmp_path / "run")
 
 
+@pytest.mark.parametrize("role", ["objective", "constraint"])
+def test_a_device_lost_on_the_way_stops_the_search_and_fails_nobody(tmp_path, role):
+    probe, gone = tmp_path / "probe.sh", tmp_path / "gone"
+    probe.write_text(
+        f"echo >> {tmp_path}/calls\n"
+        f"[ $(wc -l < {tmp_path}/calls) -gt 3 ] && touch {gone}\n"
+        f"[ -e {gone} ] && {{ echo no route to host >&2; exit 255; }}\n"
+        f"exec {sys.executable} -\n"
+    )
+    more = {"objectives": {**TWO, "latency_ms": "minimize"}}
+    if role == "constraint":
+        more = {"constraints": {"latency_ms": "<= 1000"}}
+    this = asked(Tiny, 4, measure={"via": f"sh {probe}"}, **more)
+    with pytest.raises(NasxError, match=r"exit 255: no route to host\)") as said:
+        nasx.search(this, tmp_path / "run")
+    assert str(said.value).startswith("latency cannot be measured: ")
+    states = [t.state for t in Run(tmp_path / "run").snapshot().trials]
+    assert states.count(State.COMPLETE) == 2
+    assert State.FAILED not in states
+    probe.write_text(f"exec {sys.executable} -\n")
+    found = nasx.search(this, tmp_path / "run").snapshot()
+    assert [t.state for t in found.trials] == [State.COMPLETE] * 4
+
+
 def test_an_unknown_runtime_is_told_with_its_place(tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text(

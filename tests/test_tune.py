@@ -112,7 +112,7 @@ def test_on_other_models_candidates_train_and_are_timed_on_a_node_that_fits(
     assert len(set(models.values())) == 1
     tiny = Path(__file__).parent / "tiny.py"
     asked = study(
-        3,
+        2,
         rungs=1,
         space=f"{tiny}:Tiny",
         task=f"{tiny}:TinyDigits",
@@ -120,7 +120,7 @@ def test_on_other_models_candidates_train_and_are_timed_on_a_node_that_fits(
         measure={"runtime": "eager"},
         fidelity={"full": 128, "rungs": 1},
         fix={"rate": 0.01},
-        resources={"executor": "ray", "cpu": os.cpu_count()},  # one worker: torch loads slowly
+        resources={"executor": "ray"},
     )
     evaluator = Elsewhere(asked, tmp_path, tmp_path, (second_node,))
     start_timers(evaluator, (second_node,))
@@ -128,8 +128,8 @@ def test_on_other_models_candidates_train_and_are_timed_on_a_node_that_fits(
     assert {t.state for t in found.trials} == {State.COMPLETE}
     assert all(t.values["latency_ms"] > 0 for t in found.trials)
     trained, timed = evaluator.noted("trained"), evaluator.noted("timed")
-    assert len(trained) == len(timed) == 3
+    assert len(trained) == len(timed) == 2
     assert {node for node, _ in trained} == set(models) - {second_node}
     assert {node for node, _ in timed} == {second_node}
     assert len(set(timed)) == 1  # one timer for all
-    assert all((tmp_path / f"trials/t000{n}/latency.jsonl").is_file() for n in range(3))
+    assert all((tmp_path / f"trials/t000{n}/latency.jsonl").is_file() for n in range(2))

@@ -217,10 +217,11 @@ class Engine:
             self._died(outcome)
         elif outcome.kind == "interrupted":
             self.showing.trial(self.record.mark(outcome.number, "interrupted"))
-        elif outcome.kind == "no_space":
+        elif outcome.kind in ("no_space", "no_device"):
             self.record.mark(outcome.number, "interrupted")
+            mend = "make room" if outcome.kind == "no_space" else "mend that"
             self.trouble = NasxError(
-                f"{outcome.reason}; make room and run the same command to continue"
+                f"{outcome.reason}; {mend} and run the same command to continue"
             )
         else:
             self.showing.trial(self._tell(outcome))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from nasx.errors import NasxError
+from nasx.errors import NasxError, NoDevice
 from nasx.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
     from nasx.space import Space
 
-Kind = Literal["scored", "failed", "interrupted", "no_space", "died"]
+Kind = Literal["scored", "failed", "interrupted", "no_space", "no_device", "died"]
 CHECK = 0.25  # seconds between looks at the clock, the memory and the stop file
 CROWDED = 0.94  # share of the machine's memory above which the largest trial gives up
 
@@ -153,6 +153,8 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         return watch.outcome("failed", reason=one_line(error))
+    except NoDevice as error:
+        return watch.outcome("no_device", reason=one_line(error))
     except Exception as error:
         return watch.outcome("failed", reason=one_line(error))
     if last.values is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nasx.axes import AXES
+from nasx.errors import NoDevice
 from nasx.search.evaluate import one_line
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class Gate:
         self._known: dict[str, Priced] = {}
 
     def price(self, candidate: Space) -> Priced:
-        """Return the cost card and every axis known before training; the second time a look-up."""
+        """Return the cost card and every axis known before training; the second time a look-up.
+
+        NoDevice where a latency is asked for and no network can be timed at all.
+        """
         shape = self.evaluator.shape
         try:
             refusal = candidate.refusal(shape)  # of the fields, so no part of what a key stands for
@@ -85,6 +89,8 @@ class Gate:
         if "latency_ms" in self.limits:
             try:
                 values["latency_ms"] = self.evaluator.latency(candidate)
+            except NoDevice:
+                raise
             except Exception as error:
                 return Priced(card, values, fault=f"latency: {one_line(error)}")
         return Priced(card, values, first_rung=rung)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.cost.device import models_here
-from nasx.errors import NasxError
+from nasx.errors import NasxError, NoDevice
 from nasx.search.cluster import ray
 
 if TYPE_CHECKING:
@@ -42,19 +42,22 @@ def start_timers(evaluator: Trained, nodes: Iterable[str]) -> None:
 
 
 def latency_elsewhere(evaluator: Trained, ticket: Ticket, nodes: tuple[str, ...]) -> float:
-    """Return a candidate's provisional latency, taken on the first of these nodes that lives."""
+    """Return a candidate's provisional latency, taken on the first of these nodes that lives.
+
+    NoDevice where none does, or where nothing can be timed there.
+    """
     lost = "none was asked"
     for node in [node for node in nodes for _ in range(TRIES)]:
         try:
-            value, fault = ray.get(_timer(evaluator, node).time.remote(ticket))
+            found = ray.get(_timer(evaluator, node).time.remote(ticket))
         except ray.exceptions.RayError as error:
-            del evaluator.timers[node]
+            evaluator.timers.pop(node, None)
             lost = str(error).strip().splitlines()[0]
             continue
-        if fault is not None:
-            raise NasxError(fault)
-        return float(value)
-    raise NasxError(f"no node that has the device to time on answers ({lost})")
+        if isinstance(found, Exception):
+            raise found
+        return float(found)
+    raise NoDevice(f"no node that has the device to time on answers ({lost})")
 
 
 class Timer:
@@ -64,15 +67,17 @@ class Timer:
         evaluator.prepare()
         self.evaluator = evaluator
 
-    def time(self, ticket: Ticket) -> tuple[float | None, str | None]:
+    def time(self, ticket: Ticket) -> float | NasxError:
         """Return a latency, or why there is none: Ray would print the traceback of what raises."""
         from nasx.search.evaluate import one_line
 
         try:
             candidate, folder = self.evaluator.candidate(ticket), Path(ticket.folder)
-            return self.evaluator.latency(candidate, folder / "latency.jsonl"), None
+            return self.evaluator.latency(candidate, folder / "latency.jsonl")
+        except NoDevice as error:
+            return NoDevice(str(error))
         except Exception as error:
-            return None, one_line(error)
+            return NasxError(one_line(error))
 
 
 def _timer(evaluator: Trained, node: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasx.cost.device import index_of, missing, models_here, wants_gpu
-from nasx.errors import NasxError
+from nasx.errors import NasxError, NoDevice
 
 if TYPE_CHECKING:
     from nasx.study import Measure
@@ -57,13 +57,16 @@ def timing_nodes(place: Place, measure: Measure, mine: str | None, key: str) -> 
     if measure.via is not None or mine == place.model:
         return ()
     if not place.nodes:
-        raise NasxError(f"no node with {place.model} is known, and this machine has {mine}")
+        raise NoDevice(f"no node with {place.model} is known, and this machine has {mine}")
     first = int(key, 16) % len(place.nodes)
     return place.nodes[first:] + place.nodes[:first]
 
 
 def try_out(measure: Measure) -> str:
-    """Time a tiny network as a setting says; return the device model that ran it."""
+    """Time a tiny network as a setting says; return the device model that ran it.
+
+    What fails by that is no candidate's own fault: NoDevice.
+    """
     import torch
 
     from nasx.cost.latency import time_networks
@@ -73,7 +76,7 @@ def try_out(measure: Measure) -> str:
     try:
         found = time_networks({"a tiny network": (tiny, (2, 4, 4))}, measure, passes=1, runs=1)
     except NasxError as error:
-        raise NasxError(f"latency cannot be measured: {error}") from error
+        raise NoDevice(f"latency cannot be measured: {error}") from error
     return found["a tiny network"].machine
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasx.errors import NasxError
+from nasx.errors import NasxError, NoDevice
 from nasx.files import write_json
 from nasx.search.evaluate import Report, Ticket, one_line
+from nasx.search.timing import Place, timing_nodes, try_out
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
-    from nasx.search.timing import Place
     from nasx.shape import TaskShape
     from nasx.space import Space
     from nasx.study import Study
@@ -82,7 +82,10 @@ class Trained:
         return candidate.recipe(self.task.shape).comparable_from
 
     def latency(self, candidate: Space, raw: Path | None = None) -> float:
-        """Time the untrained deployed network; provisional until the quiet pass."""
+        """Time the untrained deployed network; provisional until the quiet pass.
+
+        NoDevice where no network can be timed at all.
+        """
         import torch
 
         from nasx.cost.latency import time_networks
@@ -91,7 +94,11 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.decide(candidate.build(self.task.shape)).eval()
         shape = candidate.input_shape(self.task.shape)
-        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
+        try:
+            found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
+        except NasxError:
+            try_out(self.study.measure)  # is it this network, or would every one fail?
+            raise
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
@@ -128,7 +135,6 @@ class Trained:
     def _provisional(self, candidate: Space, ticket: Ticket) -> float:
         """Time a candidate before it trains, on a node that has the run's device model."""
         from nasx.cost.device import model_here
-        from nasx.search.timing import timing_nodes
 
         try:
             if self.place is not None:
@@ -139,6 +145,8 @@ class Trained:
 
                     return latency_elsewhere(self, ticket, nodes)
             return self.latency(candidate, Path(ticket.folder) / "latency.jsonl")
+        except NoDevice:
+            raise
         except Exception as error:
             raise NasxError(f"latency: {one_line(error)}") from error
 
