@@ -13,7 +13,7 @@ from dashboards._verdict import standard_error
 from nasx.axes import AXES
 from nasx.quantity import amount, brief, heading
 from nasx.study import Study
-from nasx.trial import Snapshot, State, Trial
+from nasx.trial import Rejection, Snapshot, State, Trial
 
 MOST_ROWS = 200  # of a table; all rows are in the data
 
@@ -117,19 +117,21 @@ def refused(record: Snapshot) -> str:
     if not record.rejections:
         text = '<p class="none">No candidate was refused before training.</p>'
         return section("Refused before training", text)
-    groups: dict[tuple[str, float], list[float]] = {}
+    groups: dict[tuple[str, float | None, bool], list[Rejection]] = {}
     for r in record.rejections:
-        groups.setdefault((r.constraint, r.limit), []).append(r.value)
+        groups.setdefault((r.constraint, r.limit, r.value is None), []).append(r)
     rows = ""
-    for (axis, limit), values in sorted(groups.items(), key=lambda x: -len(x[1])):
+    for (axis, limit, _), members in sorted(groups.items(), key=lambda x: -len(x[1])):
+        values = [r.value for r in members if r.value is not None]
         label = AXES[axis].label if axis in AXES else axis
-        bound, span = amount(axis, limit), amount(axis, min(values))
+        bound = "–" if limit is None else amount(axis, limit)
+        span = amount(axis, min(values)) if values else "unknown"
         if len(values) > 1:
             span += f" to {amount(axis, max(values))}"
         if axis == "space":  # refused by the space itself: there is no number to miss
             label, bound, span = "what the fields ask together", "–", "–"
         rows += (
-            f'<tr><th scope=row>{esc(label)}</th><td class="num">{len(values)}</td>'
+            f'<tr><th scope=row>{esc(label)}</th><td class="num">{len(members)}</td>'
             f'<td class="num">{esc(bound)}</td><td class="num">{esc(span)}</td></tr>'
         )
     heads = [head("constraint", ""), head("refused", "", number=True),

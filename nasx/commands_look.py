@@ -114,13 +114,15 @@ def studies(as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.option("--deep", is_flag=True, help="Also test the runtimes that compile (a minute).")
 @STORAGE
 @JSON
-def doctor(run: Path | None, storage: str | None, as_json: bool) -> int:
-    """Look over this machine, or a run folder, and say what is amiss."""
-    from nasx.doctor import examine_machine, examine_run
+def doctor(run: Path | None, deep: bool, storage: str | None, as_json: bool) -> int:
+    """Look over this machine and test its probes, or look over a run folder."""
+    from nasx.doctor import examine_machine
+    from nasx.doctor_run import examine_run
 
-    findings = examine_run(run, storage) if run else examine_machine()
+    findings = examine_run(run, storage) if run else examine_machine(deep)
     if as_json:
         emit([f.to_json() for f in findings])
     else:

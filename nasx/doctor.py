@@ -1,12 +1,14 @@
-"""Look over this machine, or a run folder, and say what is amiss and how to mend it."""
+"""Look over this machine, and say what it offers, what is amiss and how to mend it."""
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,12 @@ LEAST_MEMORY = 2 * GIB
 PACKAGES = {  # what is lost without them
     "torch": "nothing can be trained", "ray": "use resources.executor: inline",
     "optuna": "nothing can be searched", "onnx": "no export", "onnxscript": "no export",
-    "onnxruntime": "no latency but `eager`", "plotly": "no report",
+    "plotly": "no report",
 }  # fmt: skip
+COARSE = 1e-4  # seconds: a CPU clock in larger steps cannot time a small network
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -41,66 +47,123 @@ class Finding:
         return asdict(self)
 
 
-def examine_machine() -> list[Finding]:
-    """Return what this machine offers to a search."""
+def examine_machine(deep: bool = False) -> list[Finding]:
+    """Return what this machine offers to a search, and whether every probe works here.
+
+    `deep` also tests the runtimes that compile, which takes up to a minute.
+    """
+    from nasx.doctor_probes import examine_probes
     from nasx.provenance import machine
 
     version = ".".join(map(str, sys.version_info[:3]))
     here = machine()
     old = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
-    flags = " ".join(f for f in ("avx2", "avx512f", "amx_tile") if f in here.get("flags", ()))
-    cores = len(os.sched_getaffinity(0))
     found = [
         Finding("python", f"{version} ({sys.executable})", old),
-        Finding("processor", f"{here.get('cpu', '?')} ({flags or 'no wide vectors known'})"),
-        Finding("cores", f"{cores} usable, load {os.getloadavg()[0]:.1f}", _busy(cores)),
+        Finding("processor", here["cpu"]),
+        Finding("isa", " ".join(here["flags"]) or "no vector extension that nasx knows of"),
+        _cores(),
         _memory(),
-        _disk(Path.cwd()),
+        disk(Path.cwd()),
+        compiler(),
         Finding("gpu", _gpus()),
+        clock(time.thread_time, time.perf_counter),
     ]
     found += [_package(name, lost) for name, lost in PACKAGES.items()]
-    found.append(_packages_of_ours())
-    return found
+    return [*found, _dashboards(), _packages_of_ours(), *examine_probes(deep)]
 
 
-def examine_run(path: Path, storage: str | None = None) -> list[Finding]:
-    """Return the state of a run folder; a folder without a run raises NasxError."""
-    from nasx.run import Run, status
-    from nasx.trial import State
+def disk(folder: Path) -> Finding:
+    """Return the free space of the disk that holds a folder."""
+    free = free_bytes(folder)
+    remedy = "make room: searches pause below 0.5 GiB" if free < 2 * LEAST_FREE else ""
+    return Finding("disk", f"{free / GIB:.1f} GiB free at {folder.resolve()}", remedy)
 
-    run = Run(path, storage)
-    found = [_lock(path), _disk(path)]
-    missing = [n for n in ("provenance.json", "study.yaml") if not (path / n).is_file()]
-    if missing:
-        remedy = "restore them from a copy: results still read, their origin is lost"
-        found.append(Finding("files", f"missing {', '.join(missing)}", remedy))
+
+def compiler() -> Finding:
+    """Return the C++ compiler that kernels and compiled networks are made with."""
+    asked = os.environ.get("CXX")
+    names = [asked] if asked else ["g++", "clang++"]
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        lost = "without one, the runtimes aot and compile and compiled kernels are not available"
+        if asked:
+            remedy = f"unset CXX or point it to a compiler; {lost}"
+            return Finding("compiler", f"CXX is {asked}, which is not there", remedy)
+        return Finding("compiler", f"none (g++, clang++): {lost}")
     try:
-        snapshot = run.snapshot()
-    except NasxError as error:
-        return [*found, Finding("record", "cannot be read", str(error))]
-    except Exception as error:
-        said = f"cannot be read ({type(error).__name__}: {error})"
-        return [*found, Finding("record", said, "restore record.sqlite3 from a copy")]
-    counts = {k: n for k, n in status(snapshot)["states"].items() if n}
-    said = ", ".join(f"{k.lower()} {n}" for k, n in counts.items()) or "no trial yet"
-    found.append(Finding("trials", said))
-    open_states = (State.RUNNING, State.INTERRUPTED)
-    unfinished = [t for t in snapshot.trials if t.state in open_states]
-    if unfinished and not found[0].state.startswith("held"):
-        names = ", ".join(t.name for t in unfinished[:5])
-        remedy = "run the same nasx search command again: it continues them"
-        found.append(Finding("unfinished", f"{len(unfinished)} ({names})", remedy))
-    failed = [t for t in snapshot.trials if t.state is State.FAILED]
-    if failed:
-        found.append(Finding("failed", f"{len(failed)}, the first: {failed[0].reason}"))
-    found.append(_checkpoints(run, snapshot.trials))
-    return found
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
+        said = (done.stdout or done.stderr).strip().splitlines()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("compiler", f"{path} does not answer ({error})", "set CXX to one that does")
+    if done.returncode or not said:
+        remedy = "install it anew, or set CXX to another"
+        return Finding("compiler", f"{path} ends with code {done.returncode}", remedy)
+    found = f"{said[0]} ({path})"
+    if not asked and path != shutil.which("g++"):
+        found += "; to use it: CXX=clang++"
+    return Finding("compiler", found)
 
 
-def _busy(cores: int) -> str:
-    if os.getloadavg()[0] > 1.5 * cores:
-        return "other programs keep it busy: latencies will be marked as contended"
-    return ""
+def clock(cpu: Clock, wall: Clock, seconds: float = 0.02) -> Finding:
+    """Return how finely the clocks go, and whether they tell work from rest.
+
+    The CPU clock must go on while this thread works, and stand while it rests.
+    """
+    steps = max(_step(cpu), 1e-9), max(_step(wall), 1e-9)
+    start, spent = wall(), cpu()
+    while (worked := wall() - start) < seconds:
+        pass
+    spent = cpu() - spent
+    start, idle = wall(), cpu()
+    time.sleep(seconds)
+    rested, idle = wall() - start, cpu() - idle
+    state = f"CPU time in steps of {steps[0] * 1e6:.2g} us, wall time of {steps[1] * 1e6:.2g} us"
+    if GOVERNOR.is_file():
+        state += f", frequency governor {GOVERNOR.read_text().strip()}"
+    elsewhere = "time on another machine with measure.via"
+    if not 0 < spent <= 1.1 * worked + steps[0]:
+        return Finding("clock", state, f"CPU time does not follow work: {elsewhere}")
+    if steps[0] > COARSE:
+        return Finding("clock", state, f"too coarse for networks under a millisecond: {elsewhere}")
+    if rested < 0.9 * seconds or idle > 0.5 * rested:
+        return Finding("clock", state, f"the clocks do not tell work from rest: {elsewhere}")
+    return Finding("clock", state)
+
+
+def _step(tick: Clock, turns: int = 20) -> float:
+    """Return the smallest step seen of a clock."""
+    least = float("inf")
+    for _ in range(turns):
+        before = now = tick()
+        until = time.monotonic() + 0.05
+        while now == before and time.monotonic() < until:
+            now = tick()
+        if now != before:
+            least = min(least, now - before)
+    return least
+
+
+def _cores() -> Finding:
+    usable = sorted(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    busy = "other programs keep it busy: latencies will be marked as contended"
+    return Finding(
+        "cores",
+        f"{len(usable)} of {os.cpu_count()} usable ({_ranges(usable)}), load {load:.1f}",
+        busy if load > 1.5 * len(usable) else "",
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return sorted numbers as 0-3,6."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
 def _memory() -> Finding:
@@ -118,20 +181,12 @@ def _memory() -> Finding:
     return Finding("memory", f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", remedy)
 
 
-def _disk(folder: Path) -> Finding:
-    free = free_bytes(folder)
-    remedy = "make room: searches pause below 0.5 GiB" if free < 2 * LEAST_FREE else ""
-    return Finding("disk", f"{free / GIB:.1f} GiB free at {folder.resolve()}", remedy)
-
-
 def _gpus() -> str:
     if shutil.which("nvidia-smi") is None:
         return "none"
-    import torch
+    from nasx.cost.device import models_here
 
-    n = torch.cuda.device_count()
-    names = [torch.cuda.get_device_name(i) for i in range(n)]
-    return ", ".join(names) or "present, but this torch cannot use it"
+    return ", ".join(models_here(gpu=True)) or "present, but this torch cannot use it"
 
 
 def _package(name: str, lost: str) -> Finding:
@@ -139,6 +194,20 @@ def _package(name: str, lost: str) -> Finding:
         return Finding(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "not installed", f"install nasx again; until then {lost}")
+
+
+def _dashboards() -> Finding:
+    """Say whether Ray's and Optuna's dashboards can be opened; searches need neither."""
+    from nasx.search.joining import missing_for_dashboard
+
+    lacking = missing_for_dashboard()
+    ray = f"Ray's lacks {', '.join(lacking)}" if lacking else "Ray's (--dashboard)"
+    try:
+        optuna = f"optuna-dashboard {importlib.metadata.version('optuna-dashboard')}"
+    except importlib.metadata.PackageNotFoundError:
+        optuna, lacking = "no optuna-dashboard", [*lacking, "optuna-dashboard"]
+    more = "; for both: pip install 'nasx[dashboard]'" if lacking else ""
+    return Finding("dashboards", f"{ray}; {optuna}{more}")
 
 
 def _packages_of_ours() -> Finding:
@@ -149,26 +218,3 @@ def _packages_of_ours() -> Finding:
     except NasxError as error:
         return Finding("spaces", "cannot be listed", str(error))
     return Finding("spaces", names or "none", "" if names else "install nasx again")
-
-
-def _lock(path: Path) -> Finding:
-    lock = path / "lock"
-    if not lock.is_file():
-        return Finding("lock", "free")
-    with lock.open() as file:  # read only: a copy may stand on a read-only disk
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return Finding("lock", f"held: a search is running (process {file.read().strip()})")
-    return Finding("lock", "free")
-
-
-def _checkpoints(run: Any, trials: Any) -> Finding:
-    from nasx.trial import State
-
-    complete = [t for t in trials if t.state is State.COMPLETE and t.replicate_of is None]
-    gone = [t.name for t in complete if not (run.folder(t.number) / "checkpoint").is_dir()]
-    if gone:
-        remedy = "these cannot be exported; front, rule and report still work"
-        return Finding("weights", f"missing for {len(gone)} ({', '.join(gone[:5])})", remedy)
-    return Finding("weights", f"present for {len(complete)} complete trials")

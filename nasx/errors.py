@@ -26,6 +26,10 @@ class SpaceError(NasxError):
     exit_code = 2
 
 
+class NoDevice(NasxError):
+    """Say that no latency can be measured, whatever the network: a search stops and can go on."""
+
+
 class NothingFeasible(NasxError):
     """Say that no candidate meets the constraints, or that a rule was asked outside its range."""
 

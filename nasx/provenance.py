@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("nasx", "torch", "ray", "optuna", "numpy", "onnxruntime", "plotly")
+FLAGS = (  # of a processor, that kernels and runtimes make use of
+    "avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "amx_tile", "amx_int8", "amx_bf16",
+    "neon", "asimd", "asimddp", "i8mm", "sve", "sve2",
+)  # fmt: skip
 
 
 def describe(identity: str, data: str, user_files: list[Path], seed: int) -> dict[str, Any]:
@@ -76,13 +80,12 @@ def machine() -> dict[str, Any]:
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 model = value.strip()
-            elif name.strip() == "flags":
+            elif name.strip() in ("flags", "Features"):  # x86, ARM
                 flags = set(value.split())
                 break
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "amx_int8", "amx_bf16")
     return {
         "cpu": model,
-        "flags": [f for f in wanted if f in flags],
+        "flags": [f for f in FLAGS if f in flags],
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus(),

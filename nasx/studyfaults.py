@@ -17,7 +17,7 @@ from nasx.study import Fidelity, Study
 from nasx.yamlmarks import Path
 
 MEMORY = re.compile(r"^\s*\d+(\.\d+)?\s*([KMGT]i?)?B?\s*$")
-DEVICE = re.compile(r"^(cpu|cuda(:\d+)?)$")
+DEVICE = re.compile(r"^(cuda:\d+|(?!cuda:)\S.*)$")  # which names exist, machines alone know
 
 WANTED = {  # what stands at a place where pydantic knows only a union of types
     "space": "a name, ./file.py:Class, or a list of these",
@@ -115,7 +115,7 @@ def _beyond(data: dict[str, Any]) -> Iterator[SchemaFault]:
                 yield SchemaFault((section, axis), f"{section}.{axis}: {against}")
     for keys, pattern, wanted in (
         (("resources", "memory"), MEMORY, WANTED["resources.memory"]),
-        (("measure", "device"), DEVICE, "cpu, cuda or cuda:N"),
+        (("measure", "device"), DEVICE, "cpu, cuda, cuda:N or part of a model's name"),
     ):
         given = _value(keys, data)
         if isinstance(given, str) and not pattern.match(given):

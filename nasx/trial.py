@@ -78,14 +78,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A candidate refused before training: the constraint, its limit and the value."""
+    """A candidate refused before training: the constraint, its limit and the value.
+
+    `value` None: this cost of it is unknown. `limit` None: the axis is an objective, not limited.
+    """
 
     space: str
     candidate: dict[str, Any]
     key: str
     constraint: str
-    limit: float
-    value: float
+    limit: float | None
+    value: float | None
     after: int  # trial numbers given when it was refused
     values: dict[str, float] = field(default_factory=dict)  # static costs known
 

@@ -1,14 +1,24 @@
+import os
+import re
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import nasx
-from nasx.doctor import examine_machine, examine_run
+from nasx.cost.runtimes import RUNTIMES
+from nasx.doctor import Finding, clock, compiler, examine_machine
+from nasx.doctor_probes import examine_probes
+from nasx.doctor_run import examine_run
 from nasx.errors import NasxError
 from nasx.files import locked
+from nasx.provenance import FLAGS
 from nasx.study import Study
 from simulated import Simulated
+
+BEFORE = os.sched_getaffinity(0)
 
 
 @pytest.fixture
@@ -30,12 +40,66 @@ def states(run):
     return {f.what: f for f in examine_run(run)}
 
 
-def test_this_machine_is_described():
-    found = {f.what: f for f in examine_machine()}
+def test_this_machine_is_described_and_its_probes_are_tested():
+    findings = examine_machine()
+    found = {f.what: f for f in findings}
     assert found["torch"].state.startswith("2.")
     assert "GiB free" in found["memory"].state
     assert "tinynet" in found["spaces"].state
-    assert not found["python"].remedy
+    told = set(Path("/proc/cpuinfo").read_text().replace("\n", " ").split())
+    assert set(found["isa"].state.split()) == {f for f in FLAGS if f in told}
+    assert found["cores"].state.startswith(f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} ")
+    assert found["counting"].state.startswith("right (18,944 MACs")
+    assert set(RUNTIMES) <= set(found)
+    for name in ("onnxruntime", "eager"):
+        assert "times tiny networks at" in found[name].state, found[name]
+    assert found["contention"].state == "a second process on the same CPU is seen"
+    assert "us, wall time of" in found["clock"].state
+    busy = {"cores", "memory", "disk"}  # this machine's passing troubles
+    assert {f.what for f in findings if f.remedy} <= busy
+    assert os.sched_getaffinity(0) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("cpu", "remedy"),
+    [
+        (lambda: 0.0, "CPU time does not follow work"),
+        (lambda: int(time.thread_time() * 100) / 100, "too coarse|CPU time does not follow"),
+        (time.perf_counter, "the clocks do not tell work from rest"),
+        (time.thread_time, "^$"),
+    ],
+    ids=["stands", "coarse", "never rests", "sound"],
+)
+def test_a_clock_that_cannot_time_is_told(cpu, remedy):
+    assert re.search(remedy, clock(cpu, time.perf_counter).remedy)
+
+
+def test_the_compiler_is_the_one_that_would_be_used(monkeypatch, tmp_path):
+    monkeypatch.delenv("CXX", raising=False)
+    if shutil.which("g++"):
+        assert shutil.which("g++") in compiler().state
+    fake = tmp_path / "clang++"
+    fake.write_text("#!/bin/sh\necho clang version 99\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compiler() == Finding("compiler", f"clang version 99 ({fake}); to use it: CXX=clang++")
+    fake.write_text("#!/bin/sh\nexit 3\n")
+    assert compiler().state == f"{fake} ends with code 3"
+    monkeypatch.setenv("CXX", "icpx")
+    assert compiler().state == "CXX is icpx, which is not there"
+    assert compiler().remedy
+    monkeypatch.delenv("CXX")
+    fake.unlink()
+    assert compiler().state.startswith("none (g++, clang++): without one, the runtimes aot")
+    assert not compiler().remedy  # nobody needs one for a study as it comes
+
+
+def test_a_probe_that_fails_is_told_with_its_reason(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    broken = {f.what: f for f in examine_probes()}["onnxruntime"]
+    assert broken.state.endswith("times nothing")
+    assert "the latency probe: no samples came back (exit 1" in broken.remedy
+    assert "\n" not in broken.text()
 
 
 def test_a_run_is_looked_over(run):

@@ -71,7 +71,7 @@ search:
   trials: "48"
   start: baseline
 resources: {cpu: 0, memory: lots, gpu: .inf}
-measure: {device: tpu}
+measure: {device: "cuda:first"}
 """
     file = write(text)
     said = faults(file)
@@ -94,7 +94,7 @@ measure: {device: tpu}
         ("13:18", "resources.cpu: must be greater than 0"),
         ("13:29", "resources.memory: must be a number of bytes or a text"),
         ("13:40", ".inf is not a finite number"),
-        ("14:19", "measure.device: must be cpu, cuda or cuda:N, not 'tpu'"),
+        ("14:19", "must be cpu, cuda, cuda:N or part of a model's name, not 'cuda:first'"),
     ):
         assert any(
             line.startswith(f"{file}:{place}: ") and message in line for line in said.splitlines()

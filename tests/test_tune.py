@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +77,59 @@ def test_the_cluster_is_not_told_the_command_line_of_the_driver() -> None:
     import ray
 
     assert ray._private.utils.get_entrypoint_name() == "nasx search"
+
+
+@pytest.fixture
+def second_node(tmp_path: Path) -> Iterator[str]:
+    """Add a node to the local cluster; return its id."""
+    import ray
+
+    known = {n["NodeID"] for n in ray.nodes()}
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=0",
+             "--address", ray.get_runtime_context().gcs_address, "--disable-usage-stats",
+             "--object-store-memory=100000000"]  # fmt: skip
+    with (tmp_path / "node.log").open("w") as log:
+        node = subprocess.Popen(start, stdout=log, stderr=log)
+    try:
+        found: set[str] = set()
+        while node.poll() is None and not found:
+            time.sleep(0.05)
+            found = {n["NodeID"] for n in ray.nodes() if n["Alive"]} - known
+        yield found.pop()
+    finally:
+        node.send_signal(signal.SIGTERM)
+        node.wait(30)
+
+
+def test_on_other_models_candidates_train_and_are_timed_on_a_node_that_fits(
+    tmp_path: Path, second_node: str
+) -> None:
+    from elsewhere import Elsewhere
+    from nasx.search.nodes import node_models, start_timers
+
+    models = node_models(gpu=False)
+    assert set(models) > {second_node}
+    assert len(set(models.values())) == 1
+    tiny = Path(__file__).parent / "tiny.py"
+    asked = study(
+        2,
+        rungs=1,
+        space=f"{tiny}:Tiny",
+        task=f"{tiny}:TinyDigits",
+        objectives={"top1": "maximize", "latency_ms": "minimize"},
+        measure={"runtime": "eager"},
+        fidelity={"full": 128, "rungs": 1},
+        fix={"rate": 0.01},
+        resources={"executor": "ray"},
+    )
+    evaluator = Elsewhere(asked, tmp_path, tmp_path, (second_node,))
+    start_timers(evaluator, (second_node,))
+    found = search(asked, tmp_path, evaluate=evaluator).snapshot()
+    assert {t.state for t in found.trials} == {State.COMPLETE}
+    assert all(t.values["latency_ms"] > 0 for t in found.trials)
+    trained, timed = evaluator.noted("trained"), evaluator.noted("timed")
+    assert len(trained) == len(timed) == 2
+    assert {node for node, _ in trained} == set(models) - {second_node}
+    assert {node for node, _ in timed} == {second_node}
+    assert len(set(timed)) == 1  # one timer for all
+    assert all((tmp_path / f"trials/t000{n}/latency.jsonl").is_file() for n in range(2))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.cost import probe
+from nasx.cost.device import index_of, missing, models_here
 from nasx.cost.inputs import example, first_line, refusal_of
 from nasx.cost.lease import Lease, exclusive, gpu_name
 from nasx.cost.onnxfile import hushed
@@ -69,17 +70,11 @@ def sample_aot(networks: Networks, measure: Measure, plan: Plan) -> Samples:
 
 def sample_cuda(networks: Networks, measure: Measure, plan: Plan) -> Samples:
     """Time copies of networks on a GPU by its own events, calibrator included."""
-    if not torch.cuda.is_available():
-        raise NasxError(
-            "measure.runtime cuda: this machine has no GPU that torch can use; choose another "
-            "runtime, or install a torch built for your GPU"
-        )
-    device = torch.device(measure.device if measure.device.startswith("cuda:") else "cuda:0")
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise NasxError(
-            f"measure.device '{measure.device}': this machine has {torch.cuda.device_count()} GPU; "
-            f"valid are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
-        )
+    models = models_here(gpu=True)
+    index = index_of(measure.device, models)
+    if index is None:
+        raise NasxError(missing(measure, models))
+    device = torch.device("cuda", index)
 
     def prepare(model: nn.Module, inputs: tuple[Tensor, ...]) -> Forward:
         return copy.deepcopy(model).to(device)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nasx.cost.contention import contended, room, share_of
+from nasx.cost.device import demand_device
 from nasx.cost.piped import sample_models
 from nasx.cost.runtimes import RUNTIMES
 from nasx.cost.samples import Networks, Plan, Samples
@@ -155,9 +156,11 @@ def _check(measure: Measure, passes: int, runs: int) -> None:
         )
     if passes < 1 or runs < 1:
         raise NasxError(f"latency needs at least one pass and one run, not {passes} and {runs}")
+    demand_device(measure)
 
 
 def _timed(samples: Samples, measure: Measure, plan: Plan, raw: Path | None) -> Timed:
+    demand_device(measure, str(samples.machine.get("gpu") or samples.machine["cpu"]))
     latencies = _summarise(samples, measure)
     rooms = [room(samples, measure, latency.cpu_share) for latency in latencies.values()]
     found = Timed(latencies, samples.faults, min(rooms, default=0.0))

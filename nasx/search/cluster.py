@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nasx.errors import NasxError
-from nasx.search.joining import silence
+from nasx.search.joining import missing_for_dashboard, silence
 
 QUIET = {  # before the first import of ray
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -43,13 +42,13 @@ __all__ = [
     "dashboard_lines",
     "leave_ray",
     "name_process",
+    "ray",
     "ray_runs",
     "start_ray",
     "tune",
     "watched",
 ]
 
-DASHBOARD = ("aiohttp", "aiohttp_cors", "opencensus", "prometheus_client")
 LOOK = 5.0  # seconds between looks at the cluster
 GONE = 30.0  # seconds of silence after which it has gone; Ray aborts the process after 60
 
@@ -135,7 +134,7 @@ def dashboard_lines() -> str:
 
 
 def _demand_dashboard() -> None:
-    missing = [m for m in DASHBOARD if importlib.util.find_spec(m) is None]
+    missing = missing_for_dashboard()
     if missing:
         raise NasxError(
             f"Ray's dashboard needs {', '.join(missing)}; pip install 'nasx[dashboard]'"

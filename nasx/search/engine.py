@@ -22,7 +22,7 @@ from nasx.search.proposals import START, Proposal, Proposer
 from nasx.search.replicates import missing_replicate
 from nasx.search.rungs import Rungs
 from nasx.search.showing import Showing
-from nasx.search.tickets import known_costs, ticket_for
+from nasx.search.tickets import known_costs, ticket_for, trial_for
 from nasx.search.view import Drawn, View, distribution, strict_ready, strict_view
 from nasx.trial import RungScore, State, Trial
 
@@ -146,7 +146,8 @@ class Engine:
             ticket = self._begin(proposal)
             if not strict:
                 self.ahead.fill(self.left)  # only now: the next draw must see this one
-            return ticket
+            if ticket is not None:
+                return ticket
         if any(self.record.trial(n).replicate_of is None for n in self.live):
             return None  # the front may still change
         original = missing_replicate(self.record)
@@ -167,38 +168,30 @@ class Engine:
         self._folder(trial.number).mkdir(parents=True, exist_ok=True)
         return self._dispatch(trial.number, trial.first_rung, known)
 
-    def _begin(self, proposal: Proposal) -> Ticket:
-        """Commit a proposal as a row, then make its first ticket."""
+    def _begin(self, proposal: Proposal) -> Ticket | None:
+        """Commit a proposal as a row, then make its first ticket; None where it failed already."""
         for rejection in proposal.rejections:
             self.record.reject(rejection)
         self.record.count_duplicates(proposal.duplicates)
         priced, card = proposal.priced, proposal.priced.card
-        summary = {} if card is None else {**card.to_json(), "by_layer": []}
         proposer = next(p for p in self.proposers if p.reference == proposal.space)
         prefix = f"{proposer.space.name}." if len(self.proposers) > 1 else ""
         told = {n: distribution(proposer.domains[n]) for n in proposal.params}
         trial = self.record.add(
-            Trial(
-                number=-1,
-                space=proposal.space,
-                candidate=proposal.candidate.in_effect(),
-                key=proposal.key,
-                state=State.RUNNING,
-                seed=proposal.seed,
-                card=summary,
-                origin=proposal.origin,
-                first_rung=proposer.gate.first_rung(proposal.candidate, priced),
-            ),
+            trial_for(proposal),
             {prefix + n: v for n, v in proposal.params.items()},
             {prefix + n: d for n, d in told.items()},
             priced.values,
         )
-        if trial.origin.startswith(START):
-            self.rungs.keep(trial.number)
         folder = self._folder(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         if card is not None:
             write_json(folder / "cost.json", card.to_json(), durable=False)  # can be counted again
+        if priced.fault is not None:  # no worker need find out again
+            self.showing.trial(self.record.fail(trial.number, priced.fault))
+            return None
+        if trial.origin.startswith(START):
+            self.rungs.keep(trial.number)
         return self._dispatch(trial.number, trial.first_rung, dict(priced.values))
 
     def _dispatch(self, number: int, rung: int, known: dict[str, float] | None = None) -> Ticket:
@@ -224,10 +217,11 @@ class Engine:
             self._died(outcome)
         elif outcome.kind == "interrupted":
             self.showing.trial(self.record.mark(outcome.number, "interrupted"))
-        elif outcome.kind == "no_space":
+        elif outcome.kind in ("no_space", "no_device"):
             self.record.mark(outcome.number, "interrupted")
+            mend = "make room" if outcome.kind == "no_space" else "mend that"
             self.trouble = NasxError(
-                f"{outcome.reason}; make room and run the same command to continue"
+                f"{outcome.reason}; {mend} and run the same command to continue"
             )
         else:
             self.showing.trial(self._tell(outcome))

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from nasx.errors import NasxError, NoDevice
 from nasx.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
     from nasx.space import Space
 
-Kind = Literal["scored", "failed", "interrupted", "no_space", "died"]
+Kind = Literal["scored", "failed", "interrupted", "no_space", "no_device", "died"]
 CHECK = 0.25  # seconds between looks at the clock, the memory and the stop file
 CROWDED = 0.94  # share of the machine's memory above which the largest trial gives up
 
@@ -156,9 +157,11 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return watch.outcome("failed", reason=_one_line(error))
+        return watch.outcome("failed", reason=one_line(error))
+    except NoDevice as error:
+        return watch.outcome("no_device", reason=one_line(error))
     except Exception as error:
-        return watch.outcome("failed", reason=_one_line(error))
+        return watch.outcome("failed", reason=one_line(error))
     if last.values is None:
         return watch.outcome("failed", reason="the evaluator ended without scores")
     for name, value in last.values.items():
@@ -169,10 +172,13 @@ def _run(evaluator: Evaluator, ticket: Ticket, watch: Watch) -> Outcome:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the reason that a fault of a candidate is filed under."""
     text = " ".join(str(error).split()) or "no message"
     if "not enough memory" in text or "out of memory" in text:  # torch raises RuntimeError
         return f"out of memory: {text[:300]}"
+    if isinstance(error, NasxError):
+        return text[:400]  # says by itself what is wrong
     return f"{type(error).__name__}: {text[:400]}"
 
 

@@ -6,6 +6,7 @@ fails every trial where driver and cluster disagree about tokens. So another pro
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from nasx.errors import NasxError
 
 ANSWER = 15.0  # seconds for a cluster's first answer
 MODE = "RAY_AUTH_MODE"
+DASHBOARD = ("aiohttp", "aiohttp_cors", "opencensus", "prometheus_client")
 HOW = "the head node's `ray start --head` prints HOST:PORT"
 
 
@@ -41,6 +43,11 @@ def prepare_joining(address: str) -> None:
         )
     if refused:
         raise NasxError(f"cannot join Ray at {address}: {_last_line(refused)}; {HOW}")
+
+
+def missing_for_dashboard() -> list[str]:
+    """Return the packages that Ray's dashboard lacks here."""
+    return [m for m in DASHBOARD if importlib.util.find_spec(m) is None]
 
 
 def silence(host: str, port: int) -> str:

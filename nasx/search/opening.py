@@ -41,8 +41,8 @@ def continued(folder: Path, study: Study, add_trials: int) -> Study:
 @contextlib.contextmanager
 def opened(
     folder: Path, study: Study, data: str, splits: dict[str, int], storage: str | None
-) -> Iterator[tuple[Record, int]]:
-    """Open the record for writing; yield it and how many earlier starts the run has had.
+) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """Open the record for writing; yield it and the run's provenance, written when it ends.
 
     The database comes first: a server that does not answer, or a record in use, leaves no trace.
     """
@@ -68,7 +68,7 @@ def opened(
             if storage is not None:
                 mine = {"run": provenance["run"], "folder": _place(folder)}
                 store.set_attribute("run", mine)
-            yield record, provenance["resumes"]
+            yield record, provenance
 
 
 @contextlib.contextmanager

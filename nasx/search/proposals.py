@@ -251,7 +251,18 @@ class Proposer:
                 f"the last for: {last.refusal(self.shape)}; widen the domains"
             )
         rejections = [r for r in rejections if r.constraint != SPACE]
-        nearest = min(rejections, key=lambda r: abs(r.value - r.limit) / (abs(r.limit) or 1))
+        near = {
+            abs(r.value - (r.limit or 0.0)) / (abs(r.limit or 0.0) or 1.0): r
+            for r in rejections
+            if r.value is not None
+        }
+        if not near:
+            unknown = rejections[-1].constraint
+            return (
+                f"{unknown} of no candidate of {self.reference} is known ({len(rejections)} "
+                f"proposals refused); leave it out of the study, or widen the domains"
+            )
+        nearest = near[min(near)]
         bound = self.study.constraints.get(nearest.constraint, "")
         return (
             f"no candidate of {self.reference} meets the constraints: {len(rejections)} proposals "

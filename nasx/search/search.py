@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nasx.cost.device import wants_gpu
 from nasx.errors import Interrupted, NasxError, NoTrialCompleted
-from nasx.files import demand_space, locked
+from nasx.files import demand_space, locked, write_json
 from nasx.record import Record
+from nasx.results.front import front
+from nasx.results.observed import timing
 from nasx.run import Run
 from nasx.search.engine import Engine
 from nasx.search.evaluate import Evaluator
@@ -18,7 +22,8 @@ from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
 from nasx.search.replicates import missing_replicate
 from nasx.search.showing import Showing, left_tidy
-from nasx.search.trained import Trained
+from nasx.search.timing import settle
+from nasx.search.trained import Trained, wants_latency
 from nasx.study import Study
 from nasx.trial import State, Trial
 
@@ -58,14 +63,15 @@ def search(
         study = continued(folder, study, add_trials)
         evaluator = evaluate or _training(study, folder)
         data, splits = evaluator.fingerprint(), _splits(evaluator)
-        with opened(folder, study, data, splits, storage) as (record, resumed):
-            showing = Showing(record, resumed)
+        with opened(folder, study, data, splits, storage) as (record, provenance):
+            showing = Showing(record, provenance["resumes"])
             showing.begin(display)
-            _search(record, evaluator, showing, address, dashboard, folder)
+            _search(record, evaluator, showing, address, dashboard, provenance)
         run = Run(folder, storage)
         if isinstance(evaluator, Trained):
             from nasx.results.final import finish
 
+            _settle_quiet_pass(run, evaluator)
             finish(run, evaluator, showing.note)
         showing.end("done")
     return run
@@ -86,40 +92,81 @@ def _search(
     showing: Showing,
     address: str | None,
     dashboard: bool,
-    folder: Path,
+    provenance: dict[str, Any],
 ) -> None:
     """Run the engine on the executor the study names."""
-    study = record.study
-    inline = evaluator.cheap or study.resources.executor == "inline"
+    study, stop = record.study, record.path / "stop"
     if not _anything_left(record):
         return
-    slots, ours = 1, False
-    if inline and (address or dashboard):
-        raise NasxError("--address and --dashboard need `resources: {executor: ray}` in the study")
-    if not inline:
-        if address is not None:
-            prepare_joining(address)
-        from nasx.search.cluster import dashboard_lines, leave_ray, ray_runs, start_ray
-        from nasx.search.tune import run_on_tune
+    if evaluator.cheap or study.resources.executor == "inline":
+        if address or dashboard:
+            raise NasxError(
+                "--address and --dashboard need `resources: {executor: ray}` in the study"
+            )
+        _settle(record, evaluator, provenance)
+        with _engine(record, evaluator, 1, showing) as engine:
+            run_inline(engine, evaluator, stop)
+        return
+    if address is not None:
+        prepare_joining(address)
+    from nasx.search.cluster import dashboard_lines, leave_ray, ray_runs, start_ray
+    from nasx.search.tune import run_on_tune
 
-        ours = not ray_runs()
-        resources = study.resources
-        slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
+    ours, resources = not ray_runs(), study.resources
+    slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
+    try:
         if dashboard:
             showing.note(dashboard_lines())
-    engine = Engine(record, proposers(study, evaluator, slots), slots=slots, showing=showing)
-    try:
-        if inline:
-            run_inline(engine, evaluator, folder / "stop")
-        else:
-            run_on_tune(engine, evaluator, folder / "stop")
+        _settle(record, evaluator, provenance, cluster=address is not None or not ours)
+        with _engine(record, evaluator, slots, showing) as engine:
+            run_on_tune(engine, evaluator, stop)
     finally:
-        try:
-            engine.close()
-        finally:
-            if ours:
-                leave_ray()
+        if isinstance(evaluator, Trained):
+            evaluator.timers.clear()  # they end with their last handle
+        if ours:
+            leave_ray()
+
+
+@contextlib.contextmanager
+def _engine(record: Record, evaluator: Evaluator, slots: int, showing: Showing) -> Iterator[Engine]:
+    """Hold an engine while an executor runs it; then say what came of the search."""
+    made = proposers(record.study, evaluator, slots)
+    engine = Engine(record, made, slots=slots, showing=showing)
+    try:
+        yield engine
+    finally:
+        engine.close()
     _verdict(engine)
+
+
+def _settle(
+    record: Record, evaluator: Evaluator, provenance: dict[str, Any], cluster: bool = False
+) -> None:
+    """Settle on the one device model that this run times on, and keep it in its provenance."""
+    measure = record.study.measure
+    if not (isinstance(evaluator, Trained) and wants_latency(record.study)):
+        return
+    kept = provenance.get("timed_on")
+    if cluster and measure.via is None:
+        from nasx.search.nodes import node_models, start_timers
+
+        nodes = node_models(wants_gpu(measure))
+        evaluator.place = settle(measure, kept, nodes)
+        if len(evaluator.place.nodes) < len(nodes):
+            start_timers(evaluator, evaluator.place.nodes)
+    else:
+        evaluator.place = settle(measure, kept)
+    provenance["timed_on"] = evaluator.place.model
+    write_json(record.path / "provenance.json", provenance)
+
+
+def _settle_quiet_pass(run: Run, evaluator: Trained) -> None:
+    """Refuse a quiet pass that is still to come on another device model than the run's."""
+    snapshot = run.snapshot()
+    if evaluator.place is not None or not wants_latency(snapshot.study):
+        return
+    if front(snapshot) and timing(snapshot) == "provisional":
+        settle(snapshot.study.measure, snapshot.provenance.get("timed_on"))
 
 
 def _verdict(engine: Engine) -> None:

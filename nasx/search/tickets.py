@@ -1,4 +1,4 @@
-"""Tickets: what goes out to a worker for one segment of one trial."""
+"""From a proposal to a trial, and from a trial to a ticket: one segment for a worker."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasx.search.evaluate import Ticket
+from nasx.trial import State, Trial
 
 if TYPE_CHECKING:
+    from nasx.search.proposals import Proposal
     from nasx.study import Study
-    from nasx.trial import Trial
+
+
+def trial_for(proposal: Proposal) -> Trial:
+    """Return the trial of a proposal, not numbered yet; its card without the layers."""
+    card = proposal.priced.card
+    return Trial(
+        number=-1,
+        space=proposal.space,
+        candidate=proposal.candidate.in_effect(),
+        key=proposal.key,
+        state=State.RUNNING,
+        seed=proposal.seed,
+        card={} if card is None else {**card.to_json(), "by_layer": []},
+        origin=proposal.origin,
+        first_rung=proposal.priced.first_rung,
+    )
 
 
 def ticket_for(

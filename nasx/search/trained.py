@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasx.errors import NasxError, NoDevice
 from nasx.files import write_json
-from nasx.search.evaluate import Report, Ticket
+from nasx.search.evaluate import Report, Ticket, one_line
+from nasx.search.timing import Place, timing_nodes, try_out
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
@@ -29,12 +31,14 @@ class Trained:
 
     def __init__(self, study: Study, run: Path, base: Path) -> None:
         self.study, self.run_folder, self.base = study, run, base
+        self.place: Place | None = None  # where latency is timed; settled when a search starts
+        self.timers: dict[str, Any] = {}  # by node, where this process started one
         self._task: Task | None = None
         self._training: Training | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel light: a worker loads its own task."""
-        return {**self.__dict__, "_task": None, "_training": None}
+        return {**self.__dict__, "timers": {}, "_task": None, "_training": None}
 
     @property
     def task(self) -> Task:
@@ -77,8 +81,11 @@ class Trained:
         """Return what the candidate's recipe says."""
         return candidate.recipe(self.task.shape).comparable_from
 
-    def latency(self, candidate: Space) -> float:
-        """Time the untrained deployed network; provisional until the quiet pass."""
+    def latency(self, candidate: Space, raw: Path | None = None) -> float:
+        """Time the untrained deployed network; provisional until the quiet pass.
+
+        NoDevice where no network can be timed at all.
+        """
         import torch
 
         from nasx.cost.latency import time_networks
@@ -87,18 +94,20 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.decide(candidate.build(self.task.shape)).eval()
         shape = candidate.input_shape(self.task.shape)
-        found = time_networks({"it": (model, shape)}, self.study.measure, passes=5)
+        try:
+            found = time_networks({"it": (model, shape)}, self.study.measure, passes=5, raw=raw)
+        except NasxError:
+            try_out(self.study.measure)  # is it this network, or would every one fail?
+            raise
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
         """Train from the checkpoint (if any) to `until`; score a decided copy on valid."""
-        from nasx.registry import space
-
-        candidate = space(ticket.space, self.base).from_json(ticket.candidate)
+        candidate = self.candidate(ticket)
         folder = Path(ticket.folder)
         known = dict(ticket.known)
         if "latency_ms" not in known and wants_latency(self.study):
-            known["latency_ms"] = self.latency(candidate)
+            known["latency_ms"] = self._provisional(candidate, ticket)
         training = self._begin(candidate, ticket)
         saved = time.monotonic()
         for samples in training.run(ticket.until):
@@ -116,6 +125,30 @@ class Trained:
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
         yield Report(training.samples, {**known, **scores}, diagnosis, training.presence.paused)
+
+    def candidate(self, ticket: Ticket) -> Space:
+        """Return the candidate that a ticket names."""
+        from nasx.registry import space
+
+        return space(ticket.space, self.base).from_json(ticket.candidate)
+
+    def _provisional(self, candidate: Space, ticket: Ticket) -> float:
+        """Time a candidate before it trains, on a node that has the run's device model."""
+        from nasx.cost.device import model_here
+
+        try:
+            if self.place is not None:
+                mine = model_here(self.study.measure)
+                nodes = timing_nodes(self.place, self.study.measure, mine, ticket.key)
+                if nodes:
+                    from nasx.search.nodes import latency_elsewhere
+
+                    return latency_elsewhere(self, ticket, nodes)
+            return self.latency(candidate, Path(ticket.folder) / "latency.jsonl")
+        except NoDevice:
+            raise
+        except Exception as error:
+            raise NasxError(f"latency: {one_line(error)}") from error
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""

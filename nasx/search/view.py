@@ -188,7 +188,7 @@ def sampler_view(
             known = {**median, **refusal.values}
             excess = _excesses(limits, known)
             if refusal.constraint in excess:
-                excess[refusal.constraint] = abs(refusal.value - refusal.limit)
+                excess[refusal.constraint] = _excess(refusal)
             row(
                 refusal.candidate,
                 state=state.COMPLETE,
@@ -217,6 +217,12 @@ def _visible(axis: str, view: View) -> bool:
 
 def _scale(axis: str, value: float) -> float:
     return math.log(value) if AXES[axis].kind != "score" and value > 0 else value
+
+
+def _excess(refusal: Rejection) -> float:
+    """Return how far a refused candidate is past its limit; an unknown cost counts as twice it."""
+    limit = refusal.limit or 0.0
+    return abs(limit) or 1.0 if refusal.value is None else abs(refusal.value - limit)
 
 
 def _excesses(
