@@ -26,9 +26,9 @@ def elements_written(func: OpOverload, args: tuple[Any, ...]) -> tuple[int, int]
     if name in ("convolution", "_convolution", "convolution_overrideable"):
         return _convolved(args), itemsize
     if name in ("mm", "bmm", "_int_mm", "_scaled_mm"):
-        return args[0].numel() // args[0].shape[-1] * args[1].shape[-1], itemsize
+        return math.prod(args[0].shape[:-1]) * args[1].shape[-1], itemsize
     if name in ("addmm", "baddbmm", "addbmm", "_addmm_activation"):
-        return args[1].numel() // args[1].shape[-1] * args[2].shape[-1], itemsize
+        return math.prod(args[1].shape[:-1]) * args[2].shape[-1], itemsize
     if name in GROWING:
         return _tried(func, args), itemsize
     if any(t.shape != tensors[0].shape for t in tensors[1:]):
