@@ -20,7 +20,7 @@ SENTENCE = 200  # characters of a cell that holds a sentence
 @click.option("--published", metavar="NAME", help="The paper's point of this name.")
 @click.option("--set", "sets", multiple=True, metavar="field=v", help="A field's value.")
 @click.option("--task", metavar="T", help="Count at this task's input.")
-@click.option("--check", is_flag=True, help="Compare all published points with their numbers.")
+@click.option("--check", is_flag=True, help="Beside other counters; all published points.")
 @JSON
 def cost(
     space: str,
@@ -32,16 +32,13 @@ def cost(
 ) -> None:
     """Count what a candidate costs: MACs, parameters, bytes, layer by layer."""
     import nasx
+    from nasx.costtext import card_text
 
     if check:
-        _check_published(space, as_json)
+        _check_cost(space, published, assignments(sets), task, as_json)
         return
     card = nasx.cost(space, published=published, values=assignments(sets), task=task)
-    data = card.to_json()
-    if as_json:
-        emit(data)
-        return
-    click.echo(table([{"what": k, "value": v} for k, v in data.items() if k != "by_layer"]))
+    emit(card.to_json()) if as_json else click.echo(card_text(card))
 
 
 @click.command()
@@ -130,12 +127,21 @@ def doctor(run: Path | None, deep: bool, storage: str | None, as_json: bool) -> 
     return 1 if any(f.remedy for f in findings) else 0
 
 
-def _check_published(space: str, as_json: bool) -> None:
+def _check_cost(
+    space: str, published: str | None, values: dict[str, Any], task: str | None, as_json: bool
+) -> None:
+    """Other counters beside ours; and the published points where no candidate was named."""
     from nasx import registry
+    from nasx.cost.api import check
+    from nasx.costtext import check_text
     from nasx.published import compare_published
 
-    rows = compare_published(registry.space(space))
-    emit(rows) if as_json else click.echo(table(rows) if rows else f"{space}: nothing published")
+    tallies = check(space, published=published, values=values, task=task)
+    rows = [] if published or values else compare_published(registry.space(space))
+    if as_json:
+        emit({"counters": [t.to_json() for t in tallies], "published": rows})
+    else:
+        click.echo("\n\n".join([check_text(tallies), *([table(rows)] if rows else [])]))
     wrong = [r["name"] for r in rows if not r["agrees"]]
     if wrong:
         raise SpaceError(f"{space}: published numbers are not met at {', '.join(wrong)}")

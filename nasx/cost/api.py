@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasx.cost.card import CostCard
+    from nasx.cost.check import Tally
     from nasx.cost.latency import Latency
     from nasx.run import Run
     from nasx.shape import Shape
@@ -39,22 +40,51 @@ def cost(
     given. Without a task: small colour images, or the first published point's shape where the
     space does not classify. Raises SpaceError for names and values that are not there.
     """
-    import torch
-
     from nasx.cost.card import card_of
+
+    model, deployed, shape = _networks(space, published, values, task)
+    return card_of(deployed, shape, trained=model)
+
+
+def check(
+    space: str | type[Space] | Space,
+    *,
+    published: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    task: str | Mapping[str, Any] | Task | TaskShape | None = None,
+) -> list[Tally]:
+    """Count what `cost` would count by nasx and by other counters; differences are explained.
+
+    MACs per sample. The arguments and refusals are those of `cost`.
+    """
+    from nasx.cost.check import cross_check
+    from nasx.cost.inputs import example
+
+    _, deployed, shape = _networks(space, published, values, task)
+    return cross_check(deployed, example(deployed, shape, 1))
+
+
+def _networks(
+    space: str | type[Space] | Space,
+    published: str | None,
+    values: Mapping[str, Any] | None,
+    task: str | Mapping[str, Any] | Task | TaskShape | None,
+) -> tuple[nn.Module, nn.Module, Shape]:
+    """Return the network that is trained, the one deployed, and the shape of one sample."""
+    import torch
 
     cls, settings = _space(space)
     settings.update(values or {})
-    shape = None
+    own = None
     if published is not None:
         points = {point.name.lower(): point for point in cls.published}  # papers write A, B, C
         point = points.get(published.lower())
         if point is None:
             near = hint(published, [p.name for p in cls.published])
             raise SpaceError(f"space '{cls.name}' has no published point '{published}'; {near}")
-        settings, shape = {**point.candidate, **settings}, point.shape
+        settings, own = {**point.candidate, **settings}, point.shape
     candidate = _candidate(cls, settings)
-    shape = _shape(task) or shape or _default_shape(cls)
+    shape = _shape(task) or own or _default_shape(cls)
     refusal = candidate.refusal(shape)
     if refusal:
         raise SpaceError(f"space '{cls.name}': {refusal}")
@@ -62,7 +92,7 @@ def cost(
         torch.manual_seed(0)
         model = candidate.build(shape)
         deployed = candidate.decide(copy.deepcopy(model))
-    return card_of(deployed, candidate.input_shape(shape), trained=model)
+    return model, deployed, candidate.input_shape(shape)
 
 
 def measure(

@@ -26,9 +26,11 @@ def elements_written(func: OpOverload, args: tuple[Any, ...]) -> tuple[int, int]
     if name in ("convolution", "_convolution", "convolution_overrideable"):
         return _convolved(args), itemsize
     if name in ("mm", "bmm", "_int_mm", "_scaled_mm"):
-        return args[0].numel() // args[0].shape[-1] * args[1].shape[-1], itemsize
+        return math.prod(args[0].shape[:-1]) * args[1].shape[-1], itemsize
     if name in ("addmm", "baddbmm", "addbmm", "_addmm_activation"):
-        return args[1].numel() // args[1].shape[-1] * args[2].shape[-1], itemsize
+        return math.prod(args[1].shape[:-1]) * args[2].shape[-1], itemsize
+    if name in SIZED:
+        return SIZED[name](args), itemsize
     if name in GROWING:
         return _tried(func, args), itemsize
     if any(t.shape != tensors[0].shape for t in tensors[1:]):
@@ -50,6 +52,36 @@ def _convolved(args: tuple[Any, ...]) -> int:
             sides.append((side + 2 * p - reach - 1) // s + 1)
     channels = weight.shape[1] * groups if transposed else weight.shape[0]
     return int(x.shape[0] * channels * math.prod(sides))
+
+
+def _unfolded(args: tuple[Any, ...]) -> int:
+    """(x (N, C, H, W), kernel, dilation, padding, stride)."""
+    x, kernel = args[:2]
+    sides = zip(x.shape[-2:], kernel, *args[2:5], strict=True)
+    places = math.prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in sides)
+    return int(math.prod(x.shape[:-2]) * math.prod(kernel) * places)
+
+
+def _resized(args: tuple[Any, ...]) -> int:
+    """(x (N, C, ...), size, ...)."""
+    return int(math.prod(args[0].shape[:2]) * math.prod(args[1]))
+
+
+def _sampled(args: tuple[Any, ...]) -> int:
+    """(x (N, C, ...), grid (N, ..., 2 or 3), ...)."""
+    return int(math.prod(args[0].shape[:2]) * math.prod(args[1].shape[1:-1]))
+
+
+# Asking these on tensors without memory would import torch's compiler: 3 s at the first.
+SIZED = {
+    "im2col": _unfolded,
+    "grid_sampler_2d": _sampled,
+    "grid_sampler_3d": _sampled,
+    **{
+        f"upsample_{kind}": _resized
+        for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
+    },
+}
 
 
 def _broadcast(tensors: list[Tensor]) -> int:

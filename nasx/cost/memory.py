@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,15 @@ class Live:
         self.now = self.peak = 0
         self.known: dict[int, Any] = {}  # storages by address: weights, or weak references
 
-    def leave_out(self, model: nn.Module) -> None:
-        """Count no view of a network's weights and buffers as an activation."""
+    def leave_out(self, model: nn.Module, seen: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Count no view of a network's weights and buffers as an activation.
+
+        `seen` turns each into the tensor that the forward meets, where that is another.
+        """
         for module in model.modules():
             for tensor in (*module._parameters.values(), *module._buffers.values()):
                 if tensor is not None:
-                    storage = tensor.untyped_storage()
+                    storage = (seen(tensor) if seen else tensor).untyped_storage()
                     self.known[storage._cdata] = storage
 
     def write(self, tensor: Tensor) -> None:

@@ -14,6 +14,7 @@ on real numbers up to 1 GMAC and 120 MiB of activations, beyond on shapes alone.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,10 +47,17 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
         return _on_shapes(model, inputs, traffic)
 
 
-def _walked(model: nn.Module, inputs: tuple[Any, ...], traffic: bool, *, bounded: bool) -> Count:
+def _walked(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    traffic: bool,
+    *,
+    bounded: bool,
+    seen: Callable[[Tensor], Tensor] | None = None,
+) -> Count:
     ledger = Ledger(model)
     ledger.traffic = {} if traffic else None
-    ledger.live.leave_out(model)
+    ledger.live.leave_out(model, seen)
     with Walk(ledger, bounded=bounded).following():
         ledger.live.write_all(inputs)
         model(*inputs)
@@ -65,12 +73,12 @@ def _on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool) -> Coun
     )
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fakes = tuple(
             torch.empty_like(x, device=device) if isinstance(x, Tensor) else x for x in inputs
         )
         try:
-            return _walked(model, fakes, traffic, bounded=False)
+            return _walked(model, fakes, traffic, bounded=False, seen=mode.from_tensor)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise NasxError(
                 f"{type(model).__name__}: above 1 GMAC or 120 MiB only shapes are followed, and "

@@ -60,6 +60,11 @@ def _convolution(args: tuple[Any, ...], out: int) -> Ops:
     return Ops(macs=(x.numel() if transposed else out) * math.prod(weight.shape[1:]))
 
 
+def _conv_tbc(args: tuple[Any, ...], out: int) -> Ops:
+    """(x (T, B, C), weight (K, C, O), ...)."""
+    return Ops(macs=out * math.prod(args[1].shape[:2]))
+
+
 def _matrix(first: int) -> Price:
     """Price a product whose left factor (..., M, K) is argument `first`."""
 
@@ -95,7 +100,7 @@ def _attention(args: tuple[Any, ...], out: int) -> Ops:
     Every score counts, masked or not: the kernels compute the full products.
     """
     query, key, value = args[:3]
-    return Ops(macs=query.numel() // query.shape[-1] * key.shape[-2] * sum(
+    return Ops(macs=math.prod(query.shape[:-1]) * key.shape[-2] * sum(
         t.shape[-1] for t in (query, value)
     ))  # fmt: skip
 
@@ -124,6 +129,11 @@ PRICED: dict[str, Price] = {
     "addmv": _matrix(1),
     "_int_mm": _matrix(0),
     "_scaled_mm": _matrix(0),
+    "_weight_int8pack_mm": _matrix(0),
+    "_weight_int4pack_mm": _matrix(0),
+    "_weight_int4pack_mm_for_cpu": _matrix(0),
+    "affine_grid_generator": _matrix(0),
+    "conv_tbc": _conv_tbc,
     "addbmm": _addbmm,
     "dot": _dot,
     "vdot": _dot,
@@ -152,20 +162,28 @@ ELEMENTWISE = GROWING | _names(
     # normalisation
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
     "cudnn_batch_norm _batch_norm_no_update native_layer_norm native_group_norm _fused_rms_norm "
-    "_softmax _log_softmax _safe_softmax linalg_vector_norm norm _weight_norm_interface renorm "
+    "_softmax _log_softmax _safe_softmax linalg_vector_norm norm "
+    "_masked_softmax _weight_norm_interface renorm "
     # pooling
     "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d "
     "adaptive_max_pool3d max_pool2d_with_indices max_pool3d_with_indices fractional_max_pool2d "
     "_embedding_bag _embedding_bag_forward_only "
     # reductions
     "mean sum prod amax amin max min aminmax argmax argmin all any var std var_mean std_mean "
-    "logsumexp cumsum cumprod median topk sort kthvalue nansum "
+    "logsumexp cumsum cumprod median topk sort kthvalue nansum logcumsumexp cummax cummin "
+    "nanmedian trace count_nonzero "
     # activations that carry no pointwise tag
     "glu _prelu_kernel hardswish hardtanh log_sigmoid_forward rrelu_with_noise masked_fill "
+    # rounding to a grid
+    "quantize_per_tensor quantize_per_channel dequantize fake_quantize_per_tensor_affine_cachemask "
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams "
+    "fake_quantize_per_channel_affine_cachemask _fake_quantize_learnable_per_tensor_affine "
+    "_fake_quantize_learnable_per_channel_affine "
     # data movement
     "cat stack roll flip scatter scatter_add scatter_reduce index_put index_add index_copy "
     "slice_scatter select_scatter col2im pixel_shuffle pixel_unshuffle channel_shuffle "
-    "native_channel_shuffle tril triu masked_select take clone copy _to_copy contiguous unfold_copy"
+    "native_channel_shuffle tril triu masked_select take clone copy _to_copy contiguous "
+    "unfold_copy nonzero rot90 index_fill diag_embed linalg_cross _pack_padded_sequence"
 )
 
 FREE = _names(
@@ -177,8 +195,8 @@ FREE = _names(
     "lift_fresh lift detach alias _unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk "
     "_local_scalar_dense item is_same_size resize _reshape_alias set_ fill zero to_mkldnn "
     "_fused_sdp_choice _assert_tensor_metadata _assert_async sym_size sym_numel "
-    # what is drawn only in training
-    "native_dropout bernoulli"
+    # random numbers
+    "native_dropout bernoulli normal uniform exponential random multinomial poisson"
 )
 
 
