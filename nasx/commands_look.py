@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -12,6 +12,7 @@ from nasx.errors import SpaceError
 from nasx.printing import assignments, emit, first_sentence, table
 
 RUNTIMES = ("onnxruntime", "aot", "eager", "compile", "cuda")  # said here: --help needs no torch
+ENERGY = ("arith", "arith+mem")
 SENTENCE = 200  # characters of a cell that holds a sentence
 
 
@@ -20,6 +21,7 @@ SENTENCE = 200  # characters of a cell that holds a sentence
 @click.option("--published", metavar="NAME", help="The paper's point of this name.")
 @click.option("--set", "sets", multiple=True, metavar="field=v", help="A field's value.")
 @click.option("--task", metavar="T", help="Count at this task's input.")
+@click.option("--energy", type=click.Choice(ENERGY), default="arith", help="Model of energy.")
 @click.option("--check", is_flag=True, help="Beside other counters; all published points.")
 @JSON
 def cost(
@@ -27,6 +29,7 @@ def cost(
     published: str | None,
     sets: tuple[str, ...],
     task: str | None,
+    energy: Literal["arith", "arith+mem"],
     check: bool,
     as_json: bool,
 ) -> None:
@@ -37,7 +40,8 @@ def cost(
     if check:
         _check_cost(space, published, assignments(sets), task, as_json)
         return
-    card = nasx.cost(space, published=published, values=assignments(sets), task=task)
+    values = assignments(sets)
+    card = nasx.cost(space, published=published, values=values, task=task, energy=energy)
     emit(card.to_json()) if as_json else click.echo(card_text(card))
 
 

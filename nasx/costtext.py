@@ -26,7 +26,7 @@ def card_text(card: CostCard) -> str:
             said = "-" if value is None else f"{value:,}"
             rows.append((name, said, "bytes" if name in BYTES else ""))
     energy = "-" if card.energy_uj is None else f"{card.energy_uj:,.4g}"
-    rows.append(("energy_uj", energy, f"uJ of arithmetic, modelled: {SOURCE}"))
+    rows.append(("energy_uj", energy, f"uJ, modelled: {SOURCE}"))
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f"{n.ljust(wide[0])}  {v.rjust(wide[1])}  {unit}".rstrip() for n, v, unit in rows]
     lines += [f"warning: {note}" for note in card.notes]

@@ -59,13 +59,14 @@ class FinalPass(Strict):
 
 
 class Measure(Strict):
-    """Where and how latency is measured: one setting for every arm of a study."""
+    """Where and how latency is measured, and by which model energy: one setting for every arm."""
 
     runtime: Literal["onnxruntime", "aot", "eager", "compile", "cuda"] = "onnxruntime"
     device: str = "cpu"
     batch: int = Field(1, gt=0)
     threads: int = Field(1, gt=0)
     via: str | None = None
+    energy: Literal["arith", "arith+mem"] = "arith"
 
 
 class Resources(Strict):

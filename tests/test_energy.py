@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from nasx.cost.card import card_of
 from nasx.cost.energy import BEYOND, DRAM, MEMORIES, TABLE, energy
 from nasx.cost.ops import Ops, count
+from nasx.search.trained import Trained
+from nasx.study import Study
+from tiny import Tiny, TinyDigits
 
 # Networks of adder papers: convolutions kept, MACs that became adder taps, and the energy of the
 # convolutional network over the adder network's, in fp32 and int8.
@@ -123,3 +127,21 @@ def test_energy_follows_the_number_format_of_the_network(dtype, number, pj):
     assert count(net, torch.zeros(1, 8, dtype=dtype)).by_number == {number: Ops(macs=32)}
     found = card_of(net, (8,)).energy_uj
     assert found == (None if pj is None else pytest.approx(32 * pj * 1e-6))
+
+
+def test_a_study_chooses_the_model_of_energy(tmp_path):
+    def priced(energy):
+        measure = {"energy": energy}
+        study = Study(
+            name="s", desc="d", space="tiny", task="tiny", measure=measure,
+            objectives={"top1": "maximize", "energy_uj": "minimize"},
+        )  # fmt: skip
+        evaluator = Trained(study, tmp_path, tmp_path)
+        evaluator._task = TinyDigits()
+        return evaluator.price(Tiny())
+
+    plain, moved = priced("arith"), priced("arith+mem")
+    assert plain.energy_uj == pytest.approx(plain.macs * 4.6e-6)
+    assert moved.energy_uj > plain.energy_uj
+    with pytest.raises(ValidationError, match="arith"):
+        priced("memory")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nasx.cost.card import CostCard
     from nasx.cost.check import Tally
+    from nasx.cost.energy import Model
     from nasx.cost.latency import Latency
     from nasx.run import Run
     from nasx.shape import Shape
@@ -32,18 +33,20 @@ def cost(
     published: str | None = None,
     values: Mapping[str, Any] | None = None,
     task: str | Mapping[str, Any] | Task | TaskShape | None = None,
+    energy: Model = "arith",
 ) -> CostCard:
     """Count what a candidate costs when deployed, per sample.
 
     `space` is a name, "./file.py:Class", a class (the baseline, with `values` set by field or
     flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
     given. Without a task: small colour images, or the first published point's shape where the
-    space does not classify. Raises SpaceError for names and values that are not there.
+    space does not classify. `energy` is the model of energy: arithmetic, or with moving. Raises
+    SpaceError for names and values that are not there.
     """
     from nasx.cost.card import card_of
 
     model, deployed, shape = _networks(space, published, values, task)
-    return card_of(deployed, shape, trained=model)
+    return card_of(deployed, shape, trained=model, energy=energy)
 
 
 def check(

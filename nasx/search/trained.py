@@ -75,7 +75,8 @@ class Trained:
             torch.manual_seed(0)
             model = candidate.build(self.task.shape)
         shape = candidate.input_shape(self.task.shape)
-        return card_of(candidate.decide(model), shape, trained=model)
+        deployed = candidate.decide(model)
+        return card_of(deployed, shape, trained=model, energy=self.study.measure.energy)
 
     def comparable_from(self, candidate: Space) -> float:
         """Return what the candidate's recipe says."""
