@@ -40,13 +40,15 @@ def card_text(card: CostCard) -> str:
 
 def check_text(tallies: Sequence[Tally]) -> str:
     """Return counters side by side, then every difference from ours with its reason."""
+    macs = ["-" if t.macs is None else f"{t.macs:,}" for t in tallies]
+    wide = max(map(len, macs))
     rows = [
         {
             "counter": t.counter,
-            "MACs": "-" if t.macs is None else f"{t.macs:,}",
+            "macs": n.rjust(wide),
             "ratio": "-" if t.ratio is None else f"{t.ratio:.4f}",
         }
-        for t in tallies
+        for t, n in zip(tallies, macs, strict=True)
     ]
     return "\n".join([table(rows), *(line for t in tallies for line in _reasons(t))])
 

@@ -258,17 +258,6 @@ def test_studies_and_spaces_list_what_there_is(capsys):
     assert all(row["desc"] for row in listed)
 
 
-def test_cost_of_a_users_candidate(capsys):
-    own = f"{HERE.parent}/docs/my_net.py:MyNet"
-    card = json.loads(call(capsys, "cost", own, "--set", "blocks=2", "--json")[1])
-    assert card["macs"] > 0
-    assert card["unpriced"] == []
-    assert "macs" in call(capsys, "cost", own)[1]
-    code, _, err = call(capsys, "cost", own, "--set", "blocks")
-    assert code == 1
-    assert "write it as field=value" in err
-
-
 def test_the_check_of_a_space_tells_its_faults(capsys, tmp_path):
     file = tmp_path / "short.py"
     text = (HERE.parent / "docs" / "my_net.py").read_text()

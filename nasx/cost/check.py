@@ -66,7 +66,8 @@ def _tally(
         with _silently():
             theirs, findings = run(copy.deepcopy(model).eval(), inputs, mine)
     except ModuleNotFoundError as error:
-        said = f"{error.name} is not installed: pip install {name}"
+        missing = (error.name or name).partition(".")[0]
+        said = f"{missing} is not installed: pip install {name}"
         return Tally(name, None, None, error=said)
     except Exception as error:  # a counter's own fault must not hide what the others say
         return Tally(name, None, None, error=f"{type(error).__name__}: {first_line(error)}")
