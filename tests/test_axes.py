@@ -122,11 +122,11 @@ def test_every_score_is_a_limit_of_the_front_alone(tmp_path: Path, axis: str) ->
 
 
 @pytest.mark.parametrize("role", ["objective", "constraint"])
-@pytest.mark.parametrize("axis", ["energy_uj", "peak_bytes"])
 @pytest.mark.parametrize("sampler", ["local", "gp", "tpe"])
 def test_an_unknown_cost_is_refused_before_training(
-    tmp_path: Path, axis: str, role: str, sampler: str
+    tmp_path: Path, role: str, sampler: str
 ) -> None:
+    axis = "energy_uj"
     more = {"search": {"sampler": sampler}, "fix": {"depth": 4, "width": 1.0}}
     if role == "constraint":
         this = asked("macs", constraints={axis: "<= 1e9"}, **more)

@@ -105,8 +105,8 @@ def trials_of(run: Run, **values: object) -> list[Trial]:
 
 
 def test_what_cannot_be_built_counted_or_trained_is_one_failed_trial_each(tmp_path):
-    run = nasx.search(asked(Faulty, 16, domains={"width": [8, 20]}), tmp_path / "run")
-    assert len(trials_of(run)) == 16
+    run = nasx.search(asked(Faulty, 9, fix={"rate": 0.01, "width": 8}), tmp_path / "run")
+    assert len(trials_of(run)) == 4
     for t in trials_of(run, kind="sound"):
         assert (t.state, t.reason) == (State.COMPLETE, None)
     for kind, reason, counted in (
@@ -196,7 +196,7 @@ def test_a_device_lost_on_the_way_stops_the_search_and_fails_nobody(tmp_path, ro
     more = {"objectives": {**TWO, "latency_ms": "minimize"}}
     if role == "constraint":
         more = {"constraints": {"latency_ms": "<= 1000"}}
-    this = asked(Tiny, 4, measure={"via": f"sh {probe}"}, **more)
+    this = asked(Tiny, 3, measure={"via": f"sh {probe}"}, **more)
     with pytest.raises(NasxError, match=r"exit 255: no route to host\)") as said:
         nasx.search(this, tmp_path / "run")
     assert str(said.value).startswith("latency cannot be measured: ")
@@ -205,7 +205,7 @@ def test_a_device_lost_on_the_way_stops_the_search_and_fails_nobody(tmp_path, ro
     assert State.FAILED not in states
     probe.write_text(f"exec {sys.executable} -\n")
     found = nasx.search(this, tmp_path / "run").snapshot()
-    assert [t.state for t in found.trials] == [State.COMPLETE] * 4
+    assert [t.state for t in found.trials] == [State.COMPLETE] * 3
 
 
 def test_an_unknown_runtime_is_told_with_its_place(tmp_path):
