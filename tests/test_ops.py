@@ -260,8 +260,7 @@ def trace(model):
         [p.requires_grad for p in model.parameters()],
         torch.get_rng_state().tolist(),
         torch.backends.mha.get_fastpath_enabled(),
-        len(everywhere._global_forward_hooks),
-        len(everywhere._global_forward_pre_hooks),
+        {k: list(v) for k, v in vars(everywhere).items() if k.startswith("_global_") and v},
         torch.is_grad_enabled(),
     ]
 

@@ -74,7 +74,7 @@ def test_the_relation_is_mutual_and_has_no_unit(rows):
 
 def test_copies_of_one_network_are_told_from_another_one_only():
     networks = {f"a{i}": (nn.Conv2d(16, 32, 3), (16, 24, 24)) for i in range(4)}
-    networks["b"] = (nn.Conv2d(16, 64, 3), (16, 24, 24))
+    networks["b"] = (nn.Conv2d(16, 256, 3), (16, 24, 24))
     # Wrong by chance in at most 5 of 100 pairs, and half of that beyond the floor: ask again.
     for seed in range(3):
         timed = time_networks(networks, Measure(runtime="eager"), passes=20, seed=seed)

@@ -160,7 +160,8 @@ def _check(measure: Measure, passes: int, runs: int) -> None:
 
 
 def _timed(samples: Samples, measure: Measure, plan: Plan, raw: Path | None) -> Timed:
-    demand_device(measure, str(samples.machine.get("gpu") or samples.machine["cpu"]))
+    if samples.rows:
+        demand_device(measure, str(samples.machine.get("gpu") or samples.machine["cpu"]))
     latencies = _summarise(samples, measure)
     rooms = [room(samples, measure, latency.cpu_share) for latency in latencies.values()]
     found = Timed(latencies, samples.faults, min(rooms, default=0.0))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as module_hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -139,6 +140,8 @@ class Walk(TorchDispatchMode):
         finally:
             enter.remove()
             leave.remove()
+            # What torch itself leaves behind; torch.compile would warn of it ever after.
+            module_hooks._global_forward_hooks_with_kwargs.pop(leave.id, None)
 
 
 @contextmanager
