@@ -14,9 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 from torch.overrides import TorchFunctionMode
 
-from nasx.cost.formulas import FUNCTIONS, INDICES, LAYERS, LOOKS, VIEWS, Answer, NotPlain
+from nasx.cost.formulas import (
+    ATTRIBUTES,
+    FUNCTIONS,
+    INDICES,
+    LAYERS,
+    LOOKS,
+    VIEWS,
+    Answer,
+    NotPlain,
+)
 from nasx.cost.ledger import NUMBERS, Count, Ledger
 
 META = torch.device("meta")
@@ -42,7 +52,9 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
     """Return whether nothing about the network asks for a real forward pass from the start."""
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         return False
-    if not all(type(x) is Tensor and x.is_contiguous() for x in inputs):
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return False
+    if not all(type(x) is Tensor and x.is_contiguous() and x.numel() for x in inputs):
         return False
     number = inputs[0].dtype if inputs else None
     for module in modules:
@@ -69,18 +81,28 @@ class _Quick(TorchFunctionMode):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Let every module answer by shape in the body; afterwards all is as it was."""
-        modules = list(self.ledger.names)
+        """Let every module answer by shape in the body, in eval mode; then all is as it was.
+
+        A forward that leaves something in its module is not plain: what it left is taken back.
+        """
+        before = [(m, dict(m.__dict__), dict(m._buffers)) for m in self.ledger.names]
         try:
-            for module in modules:
+            for module, _, _ in before:
                 answer = LAYERS.get(type(module))
-                module.__dict__["forward"] = (
-                    self._through(module) if answer is None else self._leaf(module, answer)
-                )
+                forward = self._through(module) if answer is None else self._leaf(module, answer)
+                module.__dict__.update(forward=forward, training=False)
             yield
         finally:
-            for module in modules:
-                module.__dict__.pop("forward", None)
+            for module, kept, buffers in before:
+                now = module.__dict__
+                now.pop("forward", None)
+                now["training"] = kept["training"]
+                if not _same(now, kept) or not _same(module._buffers, buffers):
+                    self.gave_up = True
+                    now.clear()
+                    now.update(kept)
+                    module._buffers.clear()
+                    module._buffers.update(buffers)
 
     def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
         ledger = self.ledger
@@ -88,7 +110,13 @@ class _Quick(TorchFunctionMode):
 
         def forward(x: Tensor) -> Tensor:
             with torch._C.DisableTorchFunction():
-                shape, name, ops = answer(module, tuple(x.shape))
+                try:
+                    if not _in_order(x):
+                        raise NotPlain
+                    shape, name, ops = answer(module, tuple(x.shape))
+                except Exception:
+                    self.gave_up = True
+                    raise
                 if shape is not None:
                     x = torch.empty(shape, dtype=x.dtype, device=META)
                     live.write(x)
@@ -107,7 +135,11 @@ class _Quick(TorchFunctionMode):
 
         def inside(*args: Any, **kwargs: Any) -> Any:
             running.append(module)
-            out = forward(*args, **kwargs)
+            try:
+                out = forward(*args, **kwargs)
+            except Exception:
+                self.gave_up = True  # also where the network itself catches it
+                raise
             running.pop()
             with torch._C.DisableTorchFunction():
                 self.ledger.left(module, out)
@@ -123,22 +155,31 @@ class _Quick(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         name = func.__name__
-        if name in LOOKS:
+        if name in LOOKS or (name == "__get__" and func.__self__.__name__ in ATTRIBUTES):
             return func(*args, **(kwargs or {}))
-        if name in VIEWS:
-            return self._view(func, args, kwargs or {})
+        try:
+            if name in VIEWS:
+                return self._view(func, args, kwargs or {})
+            return self._computed(name, args, kwargs or {})
+        except Exception:
+            self.gave_up = True
+            raise
+
+    def _computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = FUNCTIONS.get(name)
         tensors = [a for a in args if isinstance(a, Tensor)]
-        kwargs = kwargs or {}
         in_place = name.endswith("_") or kwargs.get("inplace") is True
-        if answer is None or kwargs.keys() - {"inplace"} or len({t.dtype for t in tensors}) != 1:
-            self.gave_up = True
+        if (
+            answer is None
+            or kwargs.keys() - {"inplace"}
+            or len({t.dtype for t in tensors}) != 1
+            or not all(map(_in_order, tensors))
+        ):
             raise NotPlain(name)
         shape, operator, ops = answer(args)
         first = tensors[0]
         if in_place and not first.is_meta:
-            self.gave_up = True  # it would write into the network
-            raise NotPlain(name)
+            raise NotPlain(name)  # it would write into the network
         if in_place or shape is None:
             out = first
         else:
@@ -153,6 +194,16 @@ class _Quick(TorchFunctionMode):
         source = args[0].untyped_storage()._cdata
         for part in out if isinstance(out, tuple | list) else (out,):
             if not args[0].is_meta or part.untyped_storage()._cdata != source:
-                self.gave_up = True
                 raise NotPlain(func.__name__)
         return out
+
+
+def _in_order(x: Tensor) -> bool:
+    """Return whether results will be laid out plainly too: strides fall, nothing is permuted."""
+    strides = x.stride()
+    return sorted(strides, reverse=True) == list(strides)
+
+
+def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Return whether the same names hold the same objects."""
+    return now.keys() == before.keys() and all(now[k] is v for k, v in before.items())
