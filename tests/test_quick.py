@@ -162,6 +162,11 @@ def tried(first):
     return Call(forward, conv=nn.Conv2d(3, 4, 1, padding="same"))
 
 
+def remembers(m, x):
+    m.conv.seen = x + 1
+    return m.conv(x)
+
+
 def nhwc(m, x):
     return m.conv(x.permute(0, 3, 1, 2)).flatten(1)
 
@@ -178,6 +183,10 @@ UNUSUAL = {  # name: (network, the MACs of the walk)
     "a forward attribute": (own_forward, 2 * 4 * 16 * 3),
     "weights made smaller": (smaller, 2 * 2 * 16 * 3),
     "a buffer replaced": (Keeps, 2 * 4 * 16 * 3),
+    "an answer left in a layer": (
+        lambda: Call(remembers, conv=nn.Conv2d(3, 4, 1)),
+        2 * 4 * 16 * 3,
+    ),
     "alpha": (lambda: Call(lambda m, x: torch.add(x, x, alpha=2)), 0),
     "rounding": (lambda: Call(lambda m, x: torch.div(x, 2, rounding_mode="floor")), 0),
     "padding by name": (lambda: nn.Conv2d(3, 4, 3, padding="same"), 2 * 4 * 16 * 27),

@@ -54,7 +54,7 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
         return False
     if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
         return False
-    if not all(type(x) is Tensor and x.is_contiguous() and x.numel() for x in inputs):
+    if not all(type(x) is Tensor and _plainly_laid(x) for x in inputs):
         return False
     number = inputs[0].dtype if inputs else None
     for module in modules:
@@ -85,24 +85,34 @@ class _Quick(TorchFunctionMode):
 
         A forward that leaves something in its module is not plain: what it left is taken back.
         """
-        before = [(m, dict(m.__dict__), dict(m._buffers)) for m in self.ledger.names]
+        flags, sizes, before = [], [], []
         try:
-            for module, _, _ in before:
-                answer = LAYERS.get(type(module))
-                forward = self._through(module) if answer is None else self._leaf(module, answer)
-                module.__dict__.update(forward=forward, training=False)
+            for module in self.ledger.names:
+                now, answer = module.__dict__, LAYERS.get(type(module))
+                flags.append((now, now["training"]))
+                if answer is None:
+                    before.append((now, dict(now), now["_buffers"], dict(now["_buffers"])))
+                    now["forward"] = self._through(module)
+                else:
+                    sizes.append((now, len(now)))
+                    now["forward"] = self._leaf(module, answer)
+                now["training"] = False
             yield
         finally:
-            for module, kept, buffers in before:
-                now = module.__dict__
+            for now, training in flags:
                 now.pop("forward", None)
-                now["training"] = kept["training"]
-                if not _same(now, kept) or not _same(module._buffers, buffers):
+                now["training"] = training
+            for now, size in sizes:
+                while len(now) > size:  # a standard layer runs no code of its own: others did it
+                    self.gave_up = True
+                    now.popitem()
+            for now, kept, own, buffers in before:
+                if not _same(now, kept) or not _same(own, buffers):
                     self.gave_up = True
                     now.clear()
                     now.update(kept)
-                    module._buffers.clear()
-                    module._buffers.update(buffers)
+                    own.clear()
+                    own.update(buffers)
 
     def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
         ledger = self.ledger
@@ -111,8 +121,6 @@ class _Quick(TorchFunctionMode):
         def forward(x: Tensor) -> Tensor:
             with torch._C.DisableTorchFunction():
                 try:
-                    if not _in_order(x):
-                        raise NotPlain
                     shape, name, ops = answer(module, tuple(x.shape))
                 except Exception:
                     self.gave_up = True
@@ -173,7 +181,7 @@ class _Quick(TorchFunctionMode):
             answer is None
             or kwargs.keys() - {"inplace"}
             or len({t.dtype for t in tensors}) != 1
-            or not all(map(_in_order, tensors))
+            or not all(t.is_meta or _in_order(t) for t in tensors)
         ):
             raise NotPlain(name)
         shape, operator, ops = answer(args)
@@ -189,13 +197,18 @@ class _Quick(TorchFunctionMode):
         return out
 
     def _view(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Let a view be taken; one that would have to copy is not plain."""
+        """Let a view be taken; one that would have to copy, or that permutes, is not plain."""
         out = func(*args, **kwargs)
         source = args[0].untyped_storage()._cdata
         for part in out if isinstance(out, tuple | list) else (out,):
-            if not args[0].is_meta or part.untyped_storage()._cdata != source:
+            copied = part.untyped_storage()._cdata != source
+            if copied or not args[0].is_meta or not _in_order(part):
                 raise NotPlain(func.__name__)
         return out
+
+
+def _plainly_laid(x: Tensor) -> bool:
+    return x.is_contiguous() and x.numel() > 0 and _in_order(x)
 
 
 def _in_order(x: Tensor) -> bool:
@@ -205,5 +218,8 @@ def _in_order(x: Tensor) -> bool:
 
 
 def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Return whether the same names hold the same objects."""
-    return now.keys() == before.keys() and all(now[k] is v for k, v in before.items())
+    """Return whether the same names hold the same things."""
+    try:
+        return now == before  # looks at identity first, and only then compares
+    except Exception:  # tensors with and without numbers
+        return False
