@@ -24,8 +24,10 @@ class NotPlain(Exception):
 
 def _convolution(layer: Any, shape: Shape) -> Found:
     kernel = layer.kernel_size
+    weight = (layer.out_channels, layer.in_channels // layer.groups, *kernel)
     if (
         layer.padding_mode != "zeros"
+        or layer._parameters["weight"].shape != weight  # replaced by a smaller one, say
         or isinstance(layer.padding, str)
         or len(shape) != len(kernel) + 2
         or shape[1] != layer.in_channels
@@ -49,7 +51,8 @@ def _sides(sizes: Shape, kernel: Any, stride: Any, padding: Any, dilation: Any) 
 
 
 def _linear(layer: Any, shape: Shape) -> Found:
-    if len(shape) != 2 or shape[1] != layer.in_features:
+    weight = (layer.out_features, layer.in_features)
+    if len(shape) != 2 or shape[1] != weight[1] or layer._parameters["weight"].shape != weight:
         raise NotPlain
     out = (shape[0], layer.out_features)
     name = "aten.mm" if layer.bias is None else "aten.addmm"
@@ -58,7 +61,8 @@ def _linear(layer: Any, shape: Shape) -> Found:
 
 def _norm(dims: int) -> Answer:
     def answer(layer: Any, shape: Shape) -> Found:
-        if len(shape) != dims + 2 or shape[1] != layer.num_features or layer.running_mean is None:
+        mean = layer._buffers["running_mean"]
+        if len(shape) != dims + 2 or mean is None or mean.shape != (shape[1],):
             raise NotPlain
         return shape, "aten.native_batch_norm", Ops(elementwise=math.prod(shape))
 
@@ -174,7 +178,8 @@ FUNCTIONS: dict[str, Callable[[tuple[Any, ...]], Found]] = {
     **{n + "_": _binary(n) for n in ("add", "mul")},
     **{n: _reduction(n) for n in ("mean", "amax")},
 }
-LOOKS = {"dim", "size", "numel", "__get__", "is_floating_point", "__len__", "stride"}
+LOOKS = {"dim", "size", "numel", "is_floating_point", "__len__", "stride"}
+ATTRIBUTES = {"shape", "dtype", "ndim"}  # others tell an input without numbers from a real one
 VIEWS = {
     "view", "flatten", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "chunk", "split",
     "__getitem__",

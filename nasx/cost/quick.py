@@ -14,9 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 from torch.overrides import TorchFunctionMode
 
-from nasx.cost.formulas import FUNCTIONS, INDICES, LAYERS, LOOKS, VIEWS, Answer, NotPlain
+from nasx.cost.formulas import (
+    ATTRIBUTES,
+    FUNCTIONS,
+    INDICES,
+    LAYERS,
+    LOOKS,
+    VIEWS,
+    Answer,
+    NotPlain,
+)
 from nasx.cost.ledger import NUMBERS, Count, Ledger
 from nasx.cost.memory import Convolving
 
@@ -43,7 +53,9 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
     """Return whether nothing about the network asks for a real forward pass from the start."""
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         return False
-    if not all(type(x) is Tensor and x.is_contiguous() for x in inputs):
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return False
+    if not all(type(x) is Tensor and _plainly_laid(x) for x in inputs):
         return False
     number = inputs[0].dtype if inputs else None
     for module in modules:
@@ -75,21 +87,38 @@ class _Quick(TorchFunctionMode):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Let every module answer by shape, in eval mode; afterwards all is as it was."""
-        modules = list(self.ledger.names)
-        flags = [module.training for module in modules]
+        """Let every module answer by shape in the body, in eval mode; then all is as it was.
+
+        A forward that leaves something in its module is not plain: what it left is taken back.
+        """
+        flags, sizes, before = [], [], []
         try:
-            for module in modules:
-                module.__dict__["training"] = False
-                answer = LAYERS.get(type(module))
-                module.__dict__["forward"] = (
-                    self._through(module) if answer is None else self._leaf(module, answer)
-                )
+            for module in self.ledger.names:
+                now, answer = module.__dict__, LAYERS.get(type(module))
+                flags.append((now, now["training"]))
+                if answer is None:
+                    before.append((now, dict(now), now["_buffers"], dict(now["_buffers"])))
+                    now["forward"] = self._through(module)
+                else:
+                    sizes.append((now, len(now)))
+                    now["forward"] = self._leaf(module, answer)
+                now["training"] = False
             yield
         finally:
-            for module, flag in zip(modules, flags, strict=True):
-                module.__dict__["training"] = flag
-                module.__dict__.pop("forward", None)
+            for now, training in flags:
+                now.pop("forward", None)
+                now["training"] = training
+            for now, size in sizes:
+                while len(now) > size:  # a standard layer runs no code of its own: others did it
+                    self.gave_up = True
+                    now.popitem()
+            for now, kept, own, buffers in before:
+                if not _same(now, kept) or not _same(own, buffers):
+                    self.gave_up = True
+                    now.clear()
+                    now.update(kept)
+                    own.clear()
+                    own.update(buffers)
 
     def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
         ledger = self.ledger
@@ -97,7 +126,11 @@ class _Quick(TorchFunctionMode):
 
         def forward(x: Tensor) -> Tensor:
             with torch._C.DisableTorchFunction():
-                shape, name, ops = answer(module, tuple(x.shape))
+                try:
+                    shape, name, ops = answer(module, tuple(x.shape))
+                except Exception:
+                    self.gave_up = True
+                    raise
                 if name == "aten.convolution" and shape is not None:
                     weight = tuple(module._parameters["weight"].shape)  # type: ignore[union-attr]
                     live.convolve(tuple(x.shape), weight, shape, _setting(module, x))
@@ -119,7 +152,11 @@ class _Quick(TorchFunctionMode):
 
         def inside(*args: Any, **kwargs: Any) -> Any:
             running.append(module)
-            out = forward(*args, **kwargs)
+            try:
+                out = forward(*args, **kwargs)
+            except Exception:
+                self.gave_up = True  # also where the network itself catches it
+                raise
             running.pop()
             with torch._C.DisableTorchFunction():
                 self.ledger.left(module, out)
@@ -135,22 +172,31 @@ class _Quick(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         name = func.__name__
-        if name in LOOKS:
+        if name in LOOKS or (name == "__get__" and func.__self__.__name__ in ATTRIBUTES):
             return func(*args, **(kwargs or {}))
-        if name in VIEWS:
-            return self._view(func, args, kwargs or {})
+        try:
+            if name in VIEWS:
+                return self._view(func, args, kwargs or {})
+            return self._computed(name, args, kwargs or {})
+        except Exception:
+            self.gave_up = True
+            raise
+
+    def _computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = FUNCTIONS.get(name)
         tensors = [a for a in args if isinstance(a, Tensor)]
-        kwargs = kwargs or {}
         in_place = name.endswith("_") or kwargs.get("inplace") is True
-        if answer is None or kwargs.keys() - {"inplace"} or len({t.dtype for t in tensors}) != 1:
-            self.gave_up = True
+        if (
+            answer is None
+            or kwargs.keys() - {"inplace"}
+            or len({t.dtype for t in tensors}) != 1
+            or not all(t.is_meta or _in_order(t) for t in tensors)
+        ):
             raise NotPlain(name)
         shape, operator, ops = answer(args)
         first = tensors[0]
         if in_place and not first.is_meta:
-            self.gave_up = True  # it would write into the network
-            raise NotPlain(name)
+            raise NotPlain(name)  # it would write into the network
         if in_place or shape is None:
             out = first
         else:
@@ -160,11 +206,29 @@ class _Quick(TorchFunctionMode):
         return out
 
     def _view(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Let a view be taken; one that would have to copy is not plain."""
+        """Let a view be taken; one that would have to copy, or that permutes, is not plain."""
         out = func(*args, **kwargs)
         source = args[0].untyped_storage()._cdata
         for part in out if isinstance(out, tuple | list) else (out,):
-            if not args[0].is_meta or part.untyped_storage()._cdata != source:
-                self.gave_up = True
+            copied = part.untyped_storage()._cdata != source
+            if copied or not args[0].is_meta or not _in_order(part):
                 raise NotPlain(func.__name__)
         return out
+
+
+def _plainly_laid(x: Tensor) -> bool:
+    return x.is_contiguous() and x.numel() > 0 and _in_order(x)
+
+
+def _in_order(x: Tensor) -> bool:
+    """Return whether results will be laid out plainly too: strides fall, nothing is permuted."""
+    strides = x.stride()
+    return sorted(strides, reverse=True) == list(strides)
+
+
+def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Return whether the same names hold the same things."""
+    try:
+        return now == before  # looks at identity first, and only then compares
+    except Exception:  # tensors with and without numbers
+        return False
