@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dashboards._files import curve, layers, rule, thinned
@@ -9,7 +10,7 @@ from dashboards._points import Point, cost_axis, known_axes, points, primary, sp
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
 from nasx.study import Study
-from nasx.trial import Snapshot, State
+from nasx.trial import Final, Snapshot, State
 
 DETAILED = 200  # trials with curves and layers in the page, the front first
 EXACT = ("params", "macs", "adds", "shifts", "bit_ops", "lookups")
@@ -98,7 +99,7 @@ def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
         "measured": point.measured,
         "latency": final.latency if final else None,
         "unpriced": list(trial.card.get("unpriced") or ()),
-        "notes": list(trial.card.get("notes") or ()),
+        "notes": [*(trial.card.get("notes") or ()), *_of_latency(final)],
         "rungs": [{"samples": r.samples, "values": r.values} for r in trial.rungs],
         "diagnosis": trial.diagnosis,
     }
@@ -112,6 +113,19 @@ def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
             for layer in layers(record, trial)
         ]
     return row
+
+
+def _of_latency(final: Final | None) -> Iterator[str]:
+    """Yield what the quiet pass has to say of one trial beside its value."""
+    if final is None:
+        return
+    latency = final.latency or {}
+    if final.fault:
+        yield f"Its latency could not be measured: {final.fault}"
+    if latency.get("contended"):
+        yield "Other work disturbed the measurement of its latency."
+    if latency.get("same_as"):
+        yield f"Its latency cannot be told from that of {', '.join(latency['same_as'])}."
 
 
 def _varies(found: list[Point], axis: str) -> bool:

@@ -324,3 +324,26 @@ def test_a_trial_that_ran_before_is_read_once_a_second(tmp_path: Path) -> None:
     with live.server(tmp_path, 0, read) as found:
         assert found.data() == found.data()
     assert len(reads) == 2  # once to refuse a folder without a run, once for the data
+
+
+def test_what_a_cost_card_and_the_quiet_pass_warn_of_is_said(tmp_path):
+    whole = many(tmp_path)
+    noted = replace(whole.trials[0], card={**whole.trials[0].card, "notes": ["no energy: 3 %"]})
+    finals = {
+        0: replace(
+            whole.finals[0],
+            latency={"median_ms": 0.2, "contended": True, "same_as": ["t0001", "t0002"]},
+        ),
+        1: replace(whole.finals[1], latency=None, fault="cannot be written as ONNX"),
+    }
+    record = replace(whole, trials=(noted, *whole.trials[1:]), finals=finals)
+    rows = {row["name"]: row for row in Page(page(record)).data()["trials"]}
+    assert rows["t0000"]["notes"] == [
+        "no energy: 3 %",
+        "Other work disturbed the measurement of its latency.",
+        "Its latency cannot be told from that of t0001, t0002.",
+    ]
+    assert rows["t0001"]["notes"] == [
+        "Its latency could not be measured: cannot be written as ONNX"
+    ]
+    assert rows["t0002"]["notes"] == []
