@@ -150,7 +150,7 @@ def _layers(model: nn.Module, counted: Count) -> Iterator[LayerCost]:
         seen.update(own)
         layer = counted.by_layer.get(name)
         if params or (layer is not None and layer.ops):
-            ops = asdict(layer.ops) if layer is not None else {"macs": 0}
+            ops = layer.ops._asdict() if layer is not None else {"macs": 0}
             output = layer.output[1:] if layer is not None else ()
             kind = type(module).__name__
             yield LayerCost(name or kind, kind, params, output=output, **ops)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,7 @@ NUMBERS = {  # number formats by their usual names
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One module's own operations (children not included), summed over its calls."""
 
     kind: str

@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from nasx.shape import Shape
 
 FEW = 20_480  # elements of one input up to which PyTorch convolves through columns
 VECTOR = 16  # channels that oneDNN keeps together
+
+
+class _Sized(weakref.ref[Any]):
+    """A weak reference that remembers what it refers to when that has gone."""
+
+    __slots__ = ("key", "size")
+    key: int
+    size: int
 
 
 class Live:
@@ -25,7 +33,8 @@ class Live:
 
     def __init__(self) -> None:
         self.now = self.peak = 0
-        self.known: dict[int, Any] = {}  # storages by address: weights, or weak references
+        self.known: dict[int, Any] = {}  # by address or id: weights, or weak references
+        self._dropped = self._let_go  # one bound method for all references
 
     def leave_out(self, model: nn.Module, seen: Callable[[Tensor], Tensor] | None = None) -> None:
         """Count no view of a network's weights and buffers as an activation.
@@ -40,19 +49,27 @@ class Live:
 
     def write(self, tensor: Tensor) -> None:
         """Note a tensor that an operator returned."""
+        if tensor.layout is not torch.strided:
+            return  # sparse tensors have no storage of their own
         storage = tensor.untyped_storage()
-        address = storage._cdata
-        if address in self.known:
-            return
-        size = storage.nbytes()
+        if storage._cdata not in self.known:
+            self._hold(storage, storage._cdata, storage.nbytes())
+
+    def write_new(self, tensor: Tensor) -> None:
+        """Note a tensor that shares its storage with none before it; its views must keep it."""
+        self._hold(tensor, id(tensor), tensor.numel() * tensor.dtype.itemsize)
+
+    def _hold(self, owner: Any, key: int, size: int) -> None:
+        reference = _Sized(owner, self._dropped)
+        reference.key, reference.size = key, size
+        self.known[key] = reference
         self.now += size
-        self.peak = max(self.peak, self.now)
+        if self.now > self.peak:
+            self.peak = self.now
 
-        def gone(_: Any) -> None:
-            if self.known.pop(address, None) is not None:
-                self.now -= size
-
-        self.known[address] = weakref.ref(storage, gone)
+    def _let_go(self, reference: _Sized) -> None:
+        if self.known.pop(reference.key, None) is not None:
+            self.now -= reference.size
 
     def convolve(self, x: Shape, weight: Shape, out: Shape, setting: Convolving) -> None:
         """Note what a convolution holds before it hands over its output (not yet written)."""
@@ -69,8 +86,7 @@ class Live:
                 self.write_all(part)
 
 
-@dataclass(frozen=True)
-class Convolving:
+class Convolving(NamedTuple):
     """What decides how PyTorch convolves on one CPU thread."""
 
     itemsize: int

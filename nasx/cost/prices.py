@@ -9,16 +9,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
 
-@dataclass(frozen=True)
-class Ops:
+class Ops(NamedTuple):
     """Operations by type, for one call on the inputs given.
 
     `adds` are additions outside multiply-accumulates (2 per adder tap); `elementwise` counts one
@@ -32,7 +30,7 @@ class Ops:
     lookups: int = 0
     elementwise: int = 0
 
-    def __add__(self, other: Ops) -> Ops:
+    def __add__(self, other: Ops) -> Ops:  # type: ignore[override]  # sums, joins no tuples
         return Ops(
             self.macs + other.macs,
             self.adds + other.adds,

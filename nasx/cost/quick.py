@@ -27,8 +27,9 @@ from nasx.cost.formulas import (
     Answer,
     NotPlain,
 )
-from nasx.cost.ledger import NUMBERS, Count, Ledger
+from nasx.cost.ledger import Count, Ledger, number_of
 from nasx.cost.memory import Convolving
+from nasx.shape import Shape
 
 META = torch.device("meta")
 
@@ -38,9 +39,10 @@ def quick_count(model: nn.Module, inputs: tuple[Any, ...]) -> Count | None:
     ledger = Ledger(model)
     if not _plain(ledger.names, inputs):
         return None
-    quick = _Quick(ledger)
+    quick = _Quick(ledger, number_of(inputs))
     shapes = tuple(torch.empty(x.shape, dtype=x.dtype, device=META) for x in inputs)
-    ledger.live.write_all(shapes)
+    for shape in shapes:
+        ledger.live.write_new(shape)
     try:
         with quick.answering(), torch.no_grad(), quick:
             model(*shapes)
@@ -72,17 +74,19 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
     return True
 
 
-def _setting(layer: Any, x: Tensor) -> Convolving:
+def _convolving(layer: Any, out: Shape, itemsize: int) -> tuple[Shape, Shape, Convolving]:
+    """Return the weight's shape, the output's, and what decides on the kernel."""
+    weight = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
     strided, dilated = max(layer.stride) > 1, max(layer.dilation) > 1
-    return Convolving(x.element_size(), strided, dilated, False, layer.groups)
+    return weight, out, Convolving(itemsize, strided, dilated, False, layer.groups)
 
 
 class _Quick(TorchFunctionMode):
     """Answers standard layers and functions by shape, and writes them into a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, number: str) -> None:
         super().__init__()
-        self.ledger = ledger
+        self.ledger, self.number = ledger, number
         self.gave_up = False
 
     @contextmanager
@@ -123,26 +127,27 @@ class _Quick(TorchFunctionMode):
     def _leaf(self, module: nn.Module, answer: Answer) -> Callable[[Tensor], Tensor]:
         ledger = self.ledger
         rows, live, calls, outputs = ledger.rows, ledger.live, ledger.calls, ledger.outputs
+        number = self.number
 
         def forward(x: Tensor) -> Tensor:
             with torch._C.DisableTorchFunction():
+                put = tuple(x.shape)
                 try:
-                    shape, name, ops = answer(module, tuple(x.shape))
+                    shape, name, ops = answer(module, put)
                 except Exception:
                     self.gave_up = True
                     raise
-                if name == "aten.convolution" and shape is not None:
-                    weight = tuple(module._parameters["weight"].shape)  # type: ignore[union-attr]
-                    live.convolve(tuple(x.shape), weight, shape, _setting(module, x))
                 if shape is not None:
+                    if name == "aten.convolution":
+                        live.convolve(put, *_convolving(module, shape, x.dtype.itemsize))
                     x = torch.empty(shape, dtype=x.dtype, device=META)
-                    live.write(x)
+                    live.write_new(x)
                     if name == "aten.max_pool2d_with_indices":
                         live.peak = max(live.peak, live.now + x.numel() * INDICES)
                 if name:
-                    rows.append((module, name, NUMBERS[x.dtype], ops))
+                    rows.append((module, name, number, ops))
                 calls[module] = calls.get(module, 0) + 1
-                outputs[module] = tuple(x.shape)
+                outputs[module] = shape or put
                 return x
 
         return forward
@@ -201,8 +206,8 @@ class _Quick(TorchFunctionMode):
             out = first
         else:
             out = torch.empty(shape, dtype=first.dtype, device=META)
-            self.ledger.live.write(out)
-        self.ledger.write(operator, NUMBERS[first.dtype], ops)
+            self.ledger.live.write_new(out)
+        self.ledger.write(operator, number_of((first,)), ops)
         return out
 
     def _view(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,6 +218,8 @@ class _Quick(TorchFunctionMode):
             copied = part.untyped_storage()._cdata != source
             if copied or not args[0].is_meta or not _in_order(part):
                 raise NotPlain(func.__name__)
+            if part is not args[0]:
+                part.viewed = args[0]  # its memory lives as long as a view of it
         return out
 
 
