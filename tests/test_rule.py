@@ -10,7 +10,7 @@ import pytest
 
 from nasx.errors import NothingFeasible, SpaceError
 from nasx.results.evidence import binomial_error, correlations
-from nasx.results.forms import FORMS, gp, held_out, left_out, power
+from nasx.results.forms import FORMS, gp, left_out, power
 from nasx.results.rule import LEAST_POINTS, rule
 from nasx.results.scale import scale
 from nasx.results.setting import counted_macs, fixed, setting_of
