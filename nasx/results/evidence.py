@@ -51,6 +51,7 @@ class Evidence:
     trials: Trials
     points: tuple[Point, ...]
     near: tuple[int, ...]  # each point's place among the trials
+    base_macs: int
 
 
 def evidence(snapshot: Snapshot, setting: Setting) -> Evidence:
@@ -82,7 +83,7 @@ def evidence(snapshot: Snapshot, setting: Setting) -> Evidence:
         samples=setting.valid_samples if score == "top1" else 0,
     )
     if not observed:
-        return Evidence(score, trials, (), ())
+        return Evidence(score, trials, (), (), setting.base_macs)
     best = np.maximum.accumulate(trials.scores)
     behind, errors = best - trials.scores, trials.errors(best)
     near = tuple(np.flatnonzero(behind <= errors).tolist())
@@ -90,7 +91,7 @@ def evidence(snapshot: Snapshot, setting: Setting) -> Evidence:
         _point(observed[i], score, float(behind[i]), float(errors[i]), axes[i], setting)
         for i in near
     )
-    return Evidence(score, trials, points, near)
+    return Evidence(score, trials, points, near, setting.base_macs)
 
 
 def axes_of(candidate: Space, names: Sequence[str]) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Fitted:
 
 
 def fitted_axes(
-    seen: Evidence, spans: Mapping[str, tuple[float, float]], null: Null, base_macs: int
+    seen: Evidence, spans: Mapping[str, tuple[float, float]], null: Null
 ) -> tuple[dict[str, dict[str, Fitted]], crest.Crest]:
     """Return every form of every axis, the crest first, and the crest as a whole."""
     box = np.array(list(spans.values()))
@@ -61,7 +61,7 @@ def fitted_axes(
     y = np.array([list(p.axes.values()) for p in seen.points])
     whole = crest.fit(seen.trials, box, crest.resamples(np.ones(len(seen.trials.x), bool)))
     errors = _crest_left_out(seen, box, x) - y
-    held = _held_out(seen, box, whole.bands, null, base_macs)
+    held = _held_out(seen, box, whole.bands, null)
     fits: dict[str, dict[str, Fitted]] = {}
     for a, axis in enumerate(spans):
         one = Fit(_axis(whole.bands, a), _exponent(whole.curves(x[[0, -1]])[:, :, a], x))
@@ -98,7 +98,7 @@ def _crest_left_out(seen: Evidence, box: Floats, x: Floats) -> Floats:
 
 
 def _held_out(
-    seen: Evidence, box: Floats, rule: Predict, null: Null, base_macs: int
+    seen: Evidence, box: Floats, rule: Predict, null: Null
 ) -> dict[str, list[dict[str, float]]]:
     """Return for each held-out end what is said of it, one dictionary for each axis."""
     found = {}
@@ -129,7 +129,7 @@ def _held_out(
                 }
                 if null.macs and not null.reason:
                     axis = list(null.axes)[a]
-                    row["null"] = _rms(null.at(axis, c[end] * base_macs) - y[:, a])
+                    row["null"] = _rms(null.at(axis, c[end] * seen.base_macs) - y[:, a])
                 rows.append(row)
             found[f"{name} {share}"] = rows
     return found

@@ -166,7 +166,7 @@ def rule(
         return _with(found, refused=refused)
     low, high = seen.points[0].macs, seen.points[-1].macs
     null = null_curve(setting, low, high)
-    fits, crest = fitted_axes(seen, found.spans, null, setting.base_macs)
+    fits, crest = fitted_axes(seen, found.spans, null)
     found = _with(found, fits=fits, crest=crest, form=TAKEN, null=null)
     # Refused as a whole only where it would refuse every budget inside its own range.
     faults = [found.fault(float(macs)) for macs in np.geomspace(low, high, GRID)]

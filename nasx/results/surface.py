@@ -18,7 +18,7 @@ import numpy as np
 from nasx.results.dominance import Floats
 
 DEGREES = {1: 2, 2: 4, 3: 5}  # of p by bend: what a crest of that bend takes from a parabola
-RIDGE = 1e-4  # per trial; keeps coefficients finite that a resample leaves undetermined
+RIDGE = 1e-5  # per trial; keeps coefficients finite that a resample leaves undetermined
 SWEEPS = 15  # of the ascent, one axis at a time
 
 
