@@ -167,6 +167,8 @@ def scale(
     from nasx.printing_scale import budgets, verdicts
     from nasx.results.scale import scale as scale_to
 
+    if seeds > 1 and not verify:
+        raise click.UsageError("--seeds says how often --verify trains; give --verify too")
     snapshot = nasx.Run(run, storage).snapshot()
     fitted = nasx.rule(snapshot)
     found = scale_to(fitted, quantities(macs))

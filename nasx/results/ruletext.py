@@ -30,7 +30,8 @@ def sentences(rule: Rule) -> str:
             told.append(f"null {errors[axis]:.3g}")
         parts.append(f"leave-one-out error {', '.join(told)}")
         lines.append(f"  {axis}: " + "; ".join(parts))
-        lines += [f"    {told}" for told in _held_out(forms[TAKEN])]
+        if not rule.refused:
+            lines += [f"    {told}" for told in _held_out(forms[TAKEN])]
     for name, r in rule.correlations.items():
         lines.append(
             f"  Spearman of {name} with MACs {r['rho']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], "
