@@ -155,7 +155,7 @@ def draw(info: Info | None) -> go.Figure:
         return look.empty(f"There is no rule: {info.refused}.")
     grid = make_subplots(rows=1, cols=len(info.panels), horizontal_spacing=0.26 / len(info.panels))
     figure = look.canvas(400, on=grid)
-    figure.update_layout(margin_t=78, legend_y=1.13)
+    figure.update_layout(margin_t=96, legend_y=1.19)
     seen: set[str] = set()
     for i, panel in enumerate(info.panels, 1):
         _panel(figure, panel, i, seen)
@@ -211,7 +211,7 @@ def _panel(figure: go.Figure, panel: Panel, column: int, seen: set[str]) -> None
     says = "<br>".join(look.text(line) for line in panel.says.split("<br>"))
     words += f"<br><span style='color:{look.MUTED}'>{says}</span>"
     figure.add_annotation(
-        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=34, xanchor="left",
+        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=40, xanchor="left",
         showarrow=False, font={"size": 12}, align="left", row=1, col=column,
     )  # fmt: skip
 
