@@ -175,15 +175,9 @@ def scale(
     if verify:
         from nasx.verify import verify as train
 
-        found = train(
-            fitted, found, snapshot, seeds=seeds, note=lambda line: click.echo(line, err=True)
-        )
-    if as_json:
-        emit(found)
-        return
-    click.echo(budgets(found))
-    if verify:
-        click.echo(verdicts(found))
+        found = train(fitted, found, snapshot, seeds=seeds, note=_aside)
+    text = budgets(found) + (f"\n{verdicts(found)}" if verify else "")
+    emit(found) if as_json else click.echo(text)
 
 
 @click.command()
@@ -211,6 +205,11 @@ def export(run: Path, which: str, storage: str | None, out: Path | None, as_json
 
     folder = nasx.export(nasx.Run(run, storage), which, out)
     emit({"bundle": str(folder)}) if as_json else click.echo(folder)
+
+
+def _aside(line: str) -> None:
+    """Say how far a long command is, beside its result."""
+    click.echo(line, err=True)
 
 
 def _show_next(run: Path, front: bool) -> None:
