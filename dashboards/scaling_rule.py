@@ -20,7 +20,8 @@ ORDER = 20
 WHY = "How each multiplier goes with the MAC budget along the front, against the customary rule."
 WIDE = True
 MOST_OTHERS = 2
-FORMS = {"gp": "Gaussian process", "power": "power law"}
+FORMS = {"crest": "best score", "gp": "Gaussian process", "power": "power law"}
+HELD_OUT = ("smallest third", "largest third")
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def collect(record: Snapshot) -> Info | None:
 
 
 def _curves(found: dict[str, Any], axis: str) -> list[Curve]:
-    """Return the form taken with its interval, the power law, and the null."""
+    """Return the form taken with its interval, the curves through the points, and the null."""
     forms = found.get("axes", {}).get(axis, {})
     taken = found.get("form", "")
     curves = []
-    for name in dict.fromkeys((taken, "power")):
+    for name in dict.fromkeys((taken, "gp", "power")):
         if name in forms:
             curve = forms[name]["curve"]
             band = (curve["low"], curve["high"]) if name == taken else ([], [])
@@ -116,7 +117,10 @@ def _errors(found: dict[str, Any], axis: str) -> str:
         return ""
     words = f"error left out {digits(forms[taken]['left_out'], 2)}"
     null = (found.get("null") or {}).get("error", {}).get(axis)
-    return words + (f", customary {digits(null, 2)}" if null is not None else "")
+    words += f", customary {digits(null, 2)}" if null is not None else ""
+    held = forms[taken].get("held_out") or {}
+    ends = [f"{end} {digits(held[end]['error'], 2)}" for end in HELD_OUT if end in held]
+    return words + (f"<br>held out: {', '.join(ends)}" if ends else "")
 
 
 def _others(points: list[dict[str, Any]]) -> list[str]:
@@ -151,7 +155,7 @@ def draw(info: Info | None) -> go.Figure:
         return look.empty(f"There is no rule: {info.refused}.")
     grid = make_subplots(rows=1, cols=len(info.panels), horizontal_spacing=0.26 / len(info.panels))
     figure = look.canvas(400, on=grid)
-    figure.update_layout(margin_t=78, legend_y=1.13)
+    figure.update_layout(margin_t=96, legend_y=1.19)
     seen: set[str] = set()
     for i, panel in enumerate(info.panels, 1):
         _panel(figure, panel, i, seen)
@@ -165,15 +169,19 @@ def draw(info: Info | None) -> go.Figure:
     else:
         look.note(
             figure,
-            "The band is the 95 % interval of the curve; points are the fully trained trials "
-            "within one standard error of the front.",
+            "The solid line is where the score is best at each budget, its band the 95 % interval; "
+            "points are the fully trained trials within one standard error of the front.",
         )
     return figure
 
 
 def _panel(figure: go.Figure, panel: Panel, column: int, seen: set[str]) -> None:
     """Draw the band, the curves, then the points over them."""
-    looks = {"power law": ("dash", look.COLOURS[2]), "customary rule": ("dot", look.WARN)}
+    looks = {
+        "Gaussian process": ("longdash", look.COLOURS[3]),
+        "power law": ("dash", look.COLOURS[2]),
+        "customary rule": ("dot", look.WARN),
+    }
     for curve in panel.curves:
         dash, colour = looks.get(curve.name, ("solid", look.ACCENT))
         if curve.low:
@@ -200,9 +208,10 @@ def _panel(figure: go.Figure, panel: Panel, column: int, seen: set[str]) -> None
     )  # fmt: skip
     seen.add("trials")
     words = f"<b>{look.text(panel.name)}</b>"
-    words += f"<br><span style='color:{look.MUTED}'>{look.text(panel.says)}</span>"
+    says = "<br>".join(look.text(line) for line in panel.says.split("<br>"))
+    words += f"<br><span style='color:{look.MUTED}'>{says}</span>"
     figure.add_annotation(
-        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=34, xanchor="left",
+        text=words, xref="x domain", yref="y domain", x=0, y=1, yshift=40, xanchor="left",
         showarrow=False, font={"size": 12}, align="left", row=1, col=column,
     )  # fmt: skip
 

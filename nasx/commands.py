@@ -154,20 +154,30 @@ def rule(run: Path, storage: str | None, as_json: bool) -> None:
 @STORAGE
 @click.option("--macs", required=True, metavar="5M,10M", help="MAC budgets, with K, M or G.")
 @click.option("--verify", is_flag=True, help="Train each network and the null beside it.")
+@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N", help="Seeds to verify.")
 @JSON
-def scale(run: Path, storage: str | None, macs: str, verify: bool, as_json: bool) -> None:
-    """Give the candidates that a run's scaling rule names for MAC budgets."""
+def scale(
+    run: Path, storage: str | None, macs: str, verify: bool, seeds: int, as_json: bool
+) -> None:
+    """Give the candidates that a run's scaling rule names for MAC budgets.
+
+    --verify says hit or miss; stopped, the same command continues.
+    """
     import nasx
+    from nasx.printing_scale import budgets, verdicts
     from nasx.results.scale import scale as scale_to
 
-    opened = nasx.Run(run, storage)
-    fitted = nasx.rule(opened)
+    if seeds > 1 and not verify:
+        raise click.UsageError("--seeds says how often --verify trains; give --verify too")
+    snapshot = nasx.Run(run, storage).snapshot()
+    fitted = nasx.rule(snapshot)
     found = scale_to(fitted, quantities(macs))
     if verify:
         from nasx.verify import verify as train
 
-        found = train(fitted, found, opened.study)
-    emit(found) if as_json else click.echo(table([_budget_row(row) for row in found]))
+        found = train(fitted, found, snapshot, seeds=seeds, note=_aside)
+    text = budgets(found) + (f"\n{verdicts(found)}" if verify else "")
+    emit(found) if as_json else click.echo(text)
 
 
 @click.command()
@@ -195,6 +205,11 @@ def export(run: Path, which: str, storage: str | None, out: Path | None, as_json
 
     folder = nasx.export(nasx.Run(run, storage), which, out)
     emit({"bundle": str(folder)}) if as_json else click.echo(folder)
+
+
+def _aside(line: str) -> None:
+    """Say how far a long command is, beside its result."""
+    click.echo(line, err=True)
 
 
 def _show_next(run: Path, front: bool) -> None:
@@ -228,14 +243,3 @@ def _best_first(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     score = primary(entries[0]["objectives"])
     down = AXES[score].direction == "maximize"
     return sorted(entries, key=lambda e: e["objectives"][score], reverse=down)
-
-
-def _budget_row(row: dict[str, Any]) -> dict[str, Any]:
-    axes = {
-        axis: f"{at['value']:.3g} [{at['low']:.3g}, {at['high']:.3g}]"
-        for axis, at in row["axes"].items()
-    }
-    verified = row.get("verified", {})
-    scores = {f"{who} {verified['score']}": verified[who] for who in ("rule", "null") if verified}
-    return {"budget": row["budget"], "macs": row["macs"], **axes, **scores,
-            "candidate": row["candidate"]}  # fmt: skip

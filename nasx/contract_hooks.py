@@ -12,7 +12,7 @@ from torch import nn
 from nasx.contract_faults import Faults
 from nasx.contract_net import built
 from nasx.cost.card import CostCard, card_of
-from nasx.domain import When
+from nasx.domain import Integer, Real, When
 from nasx.space import Space
 from nasx.tasks.base import Task
 
@@ -81,11 +81,13 @@ def _rule(space: type[Space], baseline: Space, card: CostCard, task: Task, fault
     """Check that candidates solved for a MAC budget meet it."""
     if not space.axes:
         return
-    missing = [a for a in space.axes if not hasattr(baseline, a)]
-    if missing:
-        faults.add("axes", None, f"axes names {', '.join(missing)}: name fields of the space")
+    domains = space.domains()
+    wrong = [a for a in space.axes if not isinstance(domains.get(a), Integer | Real)]
+    if wrong:
+        said = f"axes names {', '.join(wrong)}: name integer or real fields of the space"
+        faults.add("axes", None, f"{said} (of a field with several values, one as 'width.0')")
         return
-    here = {a: float(getattr(baseline, a)) for a in space.axes}
+    here: dict[str, Any] = {a: baseline.flat()[a] for a in space.axes}
     solved = space.from_axes(here, card.macs, task.shape)
     _near("axes", "from_axes(values, macs, shape)", solved, card.macs, RULE, task, faults)
     null = space.null_from_macs(card.macs, task.shape)

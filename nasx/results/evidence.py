@@ -1,4 +1,4 @@
-"""What a scaling rule is fitted on: all trials within one standard error of the front."""
+"""What a scaling rule stands on: all full-fidelity trials, and those near the front among them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from nasx.axes import AXES
 from nasx.errors import NasxError
+from nasx.results.crest import Trials
 from nasx.results.knee import primary
 from nasx.results.observed import Observation, observations
 from nasx.results.setting import Setting, of_space
+from nasx.space import Space
 from nasx.trial import Snapshot
 
 
@@ -37,11 +39,25 @@ class Point:
     others: dict[str, float] = field(default_factory=dict)
 
 
-def evidence(snapshot: Snapshot, setting: Setting) -> tuple[str, list[Point]]:
-    """Return the primary score's name and the points by rising MACs.
+@dataclass(frozen=True)
+class Evidence:
+    """The primary score's name, all full-fidelity trials, and the points near the front.
 
-    The front is that of (primary score, MACs) among full-fidelity trials of the space. One
-    standard error is the pooled spread of replicates, 0 without any; of top-1 at least the
+    Both by rising MACs. Points are the trials within one standard error of the front of (primary
+    score, MACs).
+    """
+
+    score: str
+    trials: Trials
+    points: tuple[Point, ...]
+    near: tuple[int, ...]  # each point's place among the trials
+    base_macs: int
+
+
+def evidence(snapshot: Snapshot, setting: Setting) -> Evidence:
+    """Return what a run knows about a scaling rule.
+
+    One standard error is the pooled spread of replicates, 0 without any; of top-1 at least the
     binomial one over the validation samples. (Seeds of one small net on few samples may lie much
     further apart than the samples tell: 12 to 49 % where the binomial error is 1.3.)
     """
@@ -56,18 +72,32 @@ def evidence(snapshot: Snapshot, setting: Setting) -> tuple[str, list[Point]]:
         if "macs" in o.values and of_space(o.trial.space, setting.space, study)
     ]
     observed.sort(key=lambda o: (o.values["macs"], o.trial.number))
-    spread = replicate_spread(observed, score)
-    scores = [sign * o.values[score] for o in observed]
-    costs = [o.values["macs"] for o in observed]
-    points = []
-    for o, own, cost in zip(observed, scores, costs, strict=True):
-        best = max(s for s, c in zip(scores, costs, strict=True) if c <= cost)
-        error = spread
-        if score == "top1":
-            error = max(spread, binomial_error(sign * best, setting.valid_samples))
-        if best - own <= error:
-            points.append(_point(o, score, best - own, error, setting))
-    return score, points
+    names = setting.space.axes
+    candidates = [setting.space.from_json(o.trial.candidate) for o in observed]
+    axes = [axes_of(candidate, names) for candidate in candidates]
+    trials = Trials(
+        x=np.log([o.values["macs"] / setting.base_macs for o in observed]),
+        axes=np.array([list(own.values()) for own in axes]).reshape(len(axes), len(names)),
+        scores=sign * np.array([o.values[score] for o in observed]),
+        spread=replicate_spread(observed, score),
+        samples=setting.valid_samples if score == "top1" else 0,
+    )
+    if not observed:
+        return Evidence(score, trials, (), (), setting.base_macs)
+    best = np.maximum.accumulate(trials.scores)
+    behind, errors = best - trials.scores, trials.errors(best)
+    near = tuple(np.flatnonzero(behind <= errors).tolist())
+    points = tuple(
+        _point(observed[i], score, float(behind[i]), float(errors[i]), axes[i], setting)
+        for i in near
+    )
+    return Evidence(score, trials, points, near, setting.base_macs)
+
+
+def axes_of(candidate: Space, names: Sequence[str]) -> dict[str, float]:
+    """Return a candidate's axes as numbers; fields that are not active count at their default."""
+    flat = type(candidate).from_json(candidate.in_effect()).flat()
+    return {name: float(flat[name]) for name in names}  # type: ignore[arg-type]
 
 
 def binomial_error(top1: float, samples: int) -> float:
@@ -123,10 +153,16 @@ def correlations(points: Sequence[Point]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _point(o: Observation, score: str, behind: float, error: float, setting: Setting) -> Point:
+def _point(
+    o: Observation,
+    score: str,
+    behind: float,
+    error: float,
+    axes: dict[str, float],
+    setting: Setting,
+) -> Point:
     candidate = setting.space.from_json(o.trial.candidate)
-    known = candidate.active()
-    axes = {axis: float(known[axis]) for axis in setting.space.axes}
+    known = {**candidate.active(), **candidate.canonical(setting.shape), **o.trial.diagnosis}
     macs = int(o.values["macs"])
     return Point(
         trial=o.trial.name,
@@ -137,7 +173,7 @@ def _point(o: Observation, score: str, behind: float, error: float, setting: Set
         behind=behind,
         error=error,
         axes=axes,
-        others=_numbers({**known, **candidate.canonical(setting.shape), **o.trial.diagnosis}, axes),
+        others=_numbers(known, axes),
     )
 
 

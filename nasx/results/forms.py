@@ -1,4 +1,7 @@
-"""The forms a scaling rule may take: one axis as a function of x = log c, with intervals.
+"""Curves through the points near a front: one axis as a function of x = log c, with intervals.
+
+They stand beside the rule (`crest`) for comparison. A search's own points lie where it looked and
+were chosen for being good: intervals of these held planted values 72 to 97 % of the time.
 
 gp      the tiny formula: a Gaussian process with an RBF kernel in log c on values centred by
         their mean; length and noise by maximum marginal likelihood (TinyNet,
@@ -149,24 +152,6 @@ def left_out(form: Form, x: Floats, y: Floats) -> Floats:
         out = folds == fold
         errors[out] = form(x[~out], y[~out]).predict(x[out]).mean - y[out]
     return errors
-
-
-def held_out(form: Form, x: Floats, y: Floats) -> dict[str, dict[str, float]]:
-    """Return how the middle three fifths predict the smallest and the largest fifth.
-
-    For each end the root mean square error and the share of its points inside the interval.
-    """
-    order = np.argsort(x, kind="stable")
-    fifth = max(1, len(x) // 5)
-    middle = order[fifth:-fifth]
-    fit = form(x[middle], y[middle])
-    found = {}
-    for name, end in (("smallest", order[:fifth]), ("largest", order[-fifth:])):
-        band = fit.predict(x[end])
-        inside = (band.low <= y[end]) & (y[end] <= band.high)
-        error = float(np.sqrt(((band.mean - y[end]) ** 2).mean()))
-        found[name] = {"error": error, "inside": float(inside.mean())}
-    return found
 
 
 def _rbf(a: Floats, b: Floats, lengths: Floats) -> Floats:

@@ -48,7 +48,7 @@ def null_curve(setting: Setting, low: int, high: int) -> Null:
             continue
         macs.append(counted)
         for axis, values in axes.items():
-            values.append(float(candidate.values()[axis]))
+            values.append(float(candidate.flat()[axis]))  # type: ignore[arg-type]
     if len(macs) < 2:
         return Null(reason=reason)
     return Null(macs, axes)

@@ -1,8 +1,9 @@
 """A scaling rule: how a space's axes go with a MAC budget, fitted on what a run found.
 
-Fitted on every full-fidelity trial within one standard error of the front of (score, MACs), as
-axis(c) with c = MACs / MACs of the study's baseline. It says where it does not know: with too few
-points, too wide an interval or a budget outside its range it names no candidate.
+axis(c) with c = MACs / MACs of the study's baseline is the crest of the scores of all
+full-fidelity trials near the front (`crest`); beside it stand curves through the points within one
+standard error of the front (`forms`). It says where it does not know: with too few trials, too
+wide an interval or a budget outside its range it names no candidate.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nasx.domain import Integer, Real
 from nasx.errors import NothingFeasible
+from nasx.results.crest import Crest, least_trials
 from nasx.results.dominance import Floats
-from nasx.results.evidence import Point, correlations, evidence
-from nasx.results.forms import FORMS, Fit, held_out, left_out, usable
+from nasx.results.evidence import Evidence, Point, correlations, evidence
+from nasx.results.fitted import TAKEN, Fitted, fitted_axes
+from nasx.results.forms import Band
 from nasx.results.null import Null, null_curve
 from nasx.results.observed import snapshot_of
 from nasx.results.setting import Counter, Setting, setting_of
@@ -32,16 +36,6 @@ LEAST_SPAN = 2.0  # the largest of them over the smallest, in MACs
 WIDEST = 0.5  # an interval, as a share of its axis' range
 BEYOND = 1.5  # a budget may be this factor outside the fitted ones
 GRID = 41  # budgets at which curves are written down
-TRUSTED = ("gp", "power")  # forms that may be chosen; "plain" is shown beside them
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """One form of one axis with what its own points say about it."""
-
-    fit: Fit
-    left_out: float  # root mean square leave-one-out error, in the axis' unit
-    held_out: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,13 +45,20 @@ class Rule:
     setting: Setting
     name: str
     score: str
-    spans: dict[str, tuple[float, float]]
+    domains: dict[str, Integer | Real]
     points: tuple[Point, ...]
+    trials: int = 0  # at full fidelity, those far from the front too
     fits: dict[str, dict[str, Fitted]] = field(default_factory=dict)
+    crest: Crest | None = None
     form: str = ""
     null: Null = field(default_factory=Null)
     correlations: dict[str, dict[str, float]] = field(default_factory=dict)
     refused: str | None = None
+
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Return the legal range of every axis."""
+        return {axis: (float(d.lo), float(d.hi)) for axis, d in self.domains.items()}
 
     def predict(self, macs: float) -> dict[str, dict[str, float]]:
         """Return value, low and high of every axis at a budget, held to the axis' range.
@@ -68,9 +69,9 @@ class Rule:
         if fault:
             raise NothingFeasible(f"{self.name}: no scaling rule at {macs:,.0f} MACs: {fault}")
         found = {}
-        for axis, (least, most) in self.spans.items():
-            mean, low, high = self._at(axis, macs)
-            found[axis] = {"value": min(max(mean, least), most), "low": low, "high": high}
+        for axis, band in self._bands(macs).items():
+            value, low, high = (float(v[0]) for v in (band.mean, band.low, band.high))
+            found[axis] = {"value": value, "low": low, "high": high}
         return found
 
     def fault(self, macs: float) -> str | None:
@@ -81,8 +82,8 @@ class Rule:
                 f"it was fitted from {low:,} to {high:,} MACs and reaches {BEYOND:g} x beyond; "
                 "ask inside, or search there"
             )
-        for axis, (least, most) in self.spans.items():
-            _, below, above = self._at(axis, macs)
+        for axis, band in self._bands(macs).items():
+            (least, most), (below,), (above,) = self.spans[axis], band.low, band.high
             if above - below > WIDEST * (most - least):
                 return (
                     f"the 95 % interval of {axis} there, {below:.3g} to {above:.3g}, is wider than "
@@ -90,19 +91,11 @@ class Rule:
                 )
         return None
 
-    def _at(self, axis: str, macs: float) -> tuple[float, float, float]:
-        """Return the chosen form's value, and an interval that holds each trusted form's own.
-
-        Which form is true is not known, and the least leave-one-out error often picks a wrong one:
-        the chosen form's own 95 % interval held planted curves 79 to 93 % of the time, this one 86
-        to 98 % (40 simulated records each of 6 kinds).
-        """
-        x = np.array([np.log(macs / self.setting.base_macs)])
-        forms = self.fits[axis]
-        bands = {name: forms[name].fit.predict(x) for name in TRUSTED if name in forms}
-        low = min(float(band.low[0]) for band in bands.values())
-        high = max(float(band.high[0]) for band in bands.values())
-        return float(bands[self.form].mean[0]), low, high
+    def _bands(self, macs: float) -> dict[str, Band]:
+        """Return each axis at one budget."""
+        x = np.log([macs / self.setting.base_macs])
+        found = self.crest.bands(x) if self.crest else []
+        return dict(zip(self.domains, found, strict=False))
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values: points, curves with bands, errors, the null."""
@@ -122,12 +115,13 @@ class Rule:
                 "width": WIDEST,
                 "beyond": BEYOND,
             },
+            "trials": self.trials,
             "fitted": [self.points[0].macs, self.points[-1].macs] if self.points else [],
             "ranges": {axis: list(span) for axis, span in self.spans.items()},
             "points": [asdict(point) for point in self.points],
             "correlations": self.correlations,
             "axes": {
-                axis: {name: _fitted_json(f, c) for name, f in forms.items()}
+                axis: {name: f.to_json(c) for name, f in forms.items()}
                 for axis, forms in self.fits.items()
             },
             "null": {
@@ -156,26 +150,27 @@ def rule(
     """
     snapshot = snapshot_of(run)
     setting = setting_of(snapshot, space, task, count)
-    score, points = evidence(snapshot, setting)
-    spans = {axis: setting.span(axis, snapshot.study) for axis in setting.space.axes}
-    seen = Rule(
-        setting, snapshot.name, score, spans, tuple(points), correlations=correlations(points)
+    domains = setting.domains(snapshot.study)
+    seen = evidence(snapshot, setting)
+    found = Rule(
+        setting,
+        snapshot.name,
+        seen.score,
+        domains,
+        seen.points,
+        trials=len(seen.trials.x),
+        correlations=correlations(seen.points),
     )
-    refused = _too_little(points)
+    refused = _too_little(seen)
     if refused:
-        return _with(seen, refused=refused)
-    x = np.log([p.c for p in points])
-    fits = {axis: _fits(x, np.array([p.axes[axis] for p in points])) for axis in spans}
-    fitted = _with(
-        seen,
-        fits=fits,
-        form=_best_form(fits, spans),
-        null=null_curve(setting, points[0].macs, points[-1].macs),
-    )
+        return _with(found, refused=refused)
+    low, high = seen.points[0].macs, seen.points[-1].macs
+    null = null_curve(setting, low, high)
+    fits, crest = fitted_axes(seen, found.spans, null)
+    found = _with(found, fits=fits, crest=crest, form=TAKEN, null=null)
     # Refused as a whole only where it would refuse every budget inside its own range.
-    budgets = np.geomspace(points[0].macs, points[-1].macs, GRID)
-    faults = [fitted.fault(float(macs)) for macs in budgets]
-    return _with(fitted, refused=faults[GRID // 2] if all(faults) else None)
+    faults = [found.fault(float(macs)) for macs in np.geomspace(low, high, GRID)]
+    return _with(found, refused=faults[GRID // 2] if all(faults) else None)
 
 
 def null_errors(null: Null, points: tuple[Point, ...]) -> dict[str, float]:
@@ -193,7 +188,8 @@ def _with(rule: Rule, **changes: Any) -> Rule:
     return Rule(**{**vars(rule), **changes})
 
 
-def _too_little(points: list[Point]) -> str | None:
+def _too_little(seen: Evidence) -> str | None:
+    points, trials, axes = seen.points, len(seen.trials.x), seen.trials.axes.shape[1]
     if len(points) < LEAST_POINTS:
         return (
             f"{len(points)} trials lie within one standard error of the front, and a rule needs "
@@ -205,38 +201,12 @@ def _too_little(points: list[Point]) -> str | None:
             f"the points span a factor {span:.2f} in MACs, and a rule needs {LEAST_SPAN:g}; "
             "widen the domains or continue with --add-trials"
         )
+    if trials < least_trials(axes):
+        return (
+            f"{trials} trials are at full fidelity, and a rule over {axes} axes needs "
+            f"{least_trials(axes)}; continue with --add-trials"
+        )
     return None
-
-
-def _fits(x: Floats, y: Floats) -> dict[str, Fitted]:
-    return {
-        name: Fitted(form(x, y), _rms(left_out(form, x, y)), held_out(form, x, y))
-        for name, form in FORMS.items()
-        if usable(name, y)
-    }
-
-
-def _best_form(fits: dict[str, dict[str, Fitted]], spans: dict[str, tuple[float, float]]) -> str:
-    """Return the trusted form with the least leave-one-out error, axes weighted by range."""
-    totals = {}
-    for form in TRUSTED:
-        if all(form in forms for forms in fits.values()):
-            totals[form] = sum(
-                forms[form].left_out / (spans[axis][1] - spans[axis][0])
-                for axis, forms in fits.items()
-            )
-    return min(totals, key=lambda form: totals[form])
-
-
-def _fitted_json(fitted: Fitted, c: Floats) -> dict[str, Any]:
-    band = fitted.fit.predict(np.log(c))
-    curve = {"c": c, "mean": band.mean, "low": band.low, "high": band.high}
-    return {
-        "parameters": fitted.fit.parameters,
-        "left_out": fitted.left_out,
-        "held_out": fitted.held_out,
-        "curve": {name: values.tolist() for name, values in curve.items()},
-    }
 
 
 def _rms(errors: Floats) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nasx.results.crest import RESAMPLES
+from nasx.results.fitted import TAKEN, Fitted
 from nasx.results.rule import BEYOND, Rule, null_errors
 
 
@@ -28,16 +30,35 @@ def sentences(rule: Rule) -> str:
             told.append(f"null {errors[axis]:.3g}")
         parts.append(f"leave-one-out error {', '.join(told)}")
         lines.append(f"  {axis}: " + "; ".join(parts))
+        if not rule.refused:
+            lines += [f"    {told}" for told in _held_out(forms[TAKEN])]
     for name, r in rule.correlations.items():
         lines.append(
             f"  Spearman of {name} with MACs {r['rho']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], "
             f"p = {r['p']:.2g}"
         )
     if rule.form:
-        lines.append(f"form taken: {rule.form} (the least leave-one-out error of gp and power)")
+        lines.append(
+            f"form taken: {rule.form} of the scores of {rule.trials} trials at full fidelity, "
+            f"intervals from {RESAMPLES} resamples of architectures"
+        )
     if rule.fits and rule.null.reason:
         lines.append(f"no null: {rule.null.reason}")
     return "\n".join(lines)
+
+
+def _held_out(taken: Fitted) -> list[str]:
+    """Say how budgets that were left out whole are predicted from the others."""
+    lines = []
+    for end, found in taken.held_out.items():
+        words = f"held out, {end} of the points: error {found['error']:.3g}"
+        if "null" in found:
+            words += f" (null {found['null']:.3g})"
+        lines.append(
+            f"{words}, {found['inside']:.0%} of them inside the interval, "
+            f"the rule at {found['rule_inside']:.0%} of the budgets"
+        )
+    return lines
 
 
 def _value(rule: Rule, axis: str, macs: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nasx.domain import Integer, Real
 from nasx.errors import SpaceError
 from nasx.shape import TaskShape
 from nasx.space import Space
@@ -29,14 +30,30 @@ class Setting:
     base_macs: int
     count: Counter
 
-    def span(self, axis: str, study: Study) -> tuple[float, float]:
-        """Return the legal range of an axis, as narrow as the study makes it."""
-        domain: Any = self.space.domains()[axis]
-        low, high = float(domain.lo), float(domain.hi)
-        asked = study.domains.get(axis)
-        if isinstance(asked, list | tuple) and len(asked) == 2:
-            low, high = max(low, float(asked[0])), min(high, float(asked[1]))
-        return low, high
+    def domains(self, study: Study) -> dict[str, Integer | Real]:
+        """Return the axes' domains, as narrow as the study makes them.
+
+        Raises SpaceError for an axis that is no field of the space, or no number.
+        """
+        from nasx.registry import study_domains
+
+        narrowed, found = study_domains(study, self.space), {}
+        for axis in self.space.axes:
+            domain = narrowed.get(axis)
+            if not isinstance(domain, Integer | Real):
+                raise SpaceError(fault_of_axis(self.space, axis))
+            found[axis] = domain
+        return found
+
+
+def fault_of_axis(space: type[Space], axis: str) -> str:
+    """Say why a field cannot be an axis of a scaling rule."""
+    leaves = space.domains()
+    if axis in leaves:
+        return f"axis '{axis}' of space '{space.name}' is no number: name integer or real fields"
+    inner = [leaf for leaf in leaves if leaf.startswith(f"{axis}.")]
+    hint = f"name its values, such as '{inner[0]}'" if inner else f"it has {', '.join(leaves)}"
+    return f"axis '{axis}' is no single field of space '{space.name}'; {hint}"
 
 
 def setting_of(
