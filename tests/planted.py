@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from nasx.files import write_json
+from nasx.record import Record
+from nasx.storage import open_store
 from nasx.study import Fidelity, Study
 from nasx.trial import Final, RungScore, Snapshot, State, Trial
 
@@ -68,3 +74,18 @@ def timed(number: int, median: float, **more: Any) -> Final:
     setting = {"runtime": "onnxruntime", "device": "cpu", "batch": 1, "threads": 1}
     latency = {"median_ms": median, **setting, "machine": "here", "calibrator_ms": 0.5, **more}
     return Final(number, "front", {}, latency)
+
+
+def written(snapshot: Snapshot, folder: Path) -> Path:
+    """Write a run folder with the record of a planted run; its finals are left out."""
+    folder.mkdir(parents=True)
+    study, identity = snapshot.study, "0123456789ab"
+    (folder / "resolved.yaml").write_text(yaml.safe_dump(study.resolved()))
+    write_json(folder / "provenance.json", {"identity": identity, **snapshot.provenance})
+    with contextlib.closing(open_store(folder, study, identity, None, create=True)) as store:
+        record = Record(folder, study, store)
+        for t in snapshot.trials:
+            record.add(t, {}, {}, t.values)
+            record.rung(t.number, t.rungs[0], 0.0, "running")
+            record.complete(t.number, t.rungs[1], 0.0, {})
+    return folder

@@ -220,5 +220,5 @@ def _notes(noises: Sequence[Noise], latency: Timing | None, pace: float | None) 
     if latency == "provisional":
         notes.append("latencies are provisional: no quiet pass has measured these fronts")
     if pace:
-        notes.append(f"latencies of both quiet passes are told at a calibrator of {pace:.3g} ms")
+        notes.append(f"latencies of several quiet passes are told at a calibrator of {pace:.3g} ms")
     return [note for note in notes if note]
