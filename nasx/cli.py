@@ -1,7 +1,8 @@
 """The command line: a lazy group, and the edge where every error becomes one line.
 
-Commands live in `nasx.commands` and `nasx.commands_look`, thin skins over the Python API. Nothing
-heavy is imported before a command needs it: `nasx --help` loads click alone.
+Commands live in `nasx.commands`, `nasx.commands_compare` and `nasx.commands_look`, thin skins over
+the Python API. Nothing heavy is imported before a command needs it: `nasx --help` loads click
+alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ COMMANDS = {
     "front": "nasx.commands",
     "rule": "nasx.commands",
     "scale": "nasx.commands",
+    "compare": "nasx.commands_compare",
+    "diff": "nasx.commands_compare",
     "report": "nasx.commands",
     "export": "nasx.commands",
     "cost": "nasx.commands_look",

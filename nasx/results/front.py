@@ -7,6 +7,7 @@ the measured trials; before, latencies are provisional and marked so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from nasx.results.observed import (
     timing,
     uses_latency,
 )
+from nasx.study import Study
 from nasx.trial import Snapshot
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "crowding",
     "dominates",
+    "every_observation",
     "front",
     "hypervolume",
     "hypervolume_history",
@@ -43,6 +46,7 @@ __all__ = [
     "near_front",
     "nondominated",
     "nondominated_rank",
+    "reference_of",
     "reference_point",
     "select",
 ]
@@ -68,17 +72,30 @@ def front(run: Run | Snapshot | Path | str, *, latency: Timing | None = None) ->
 def reference_point(snapshot: Snapshot) -> dict[str, float]:
     """Return the point that hypervolumes of this run are taken to, by objective.
 
-    The study's own limit where a constraint bounds the objective on its worse side; else the
-    worst value of any finished trial, provisional or measured, moved a tenth of the observed
-    range further out. The same for every front of one snapshot. Empty without a finished trial.
+    See `reference_of`; the observations are those of any finished trial, provisional or measured.
+    The same for every front of one snapshot. Empty without a finished trial.
     """
-    study = snapshot.study
-    observed = observations(snapshot, "provisional", averaged=False)
-    measured = observations(snapshot, "measured", averaged=False) if uses_latency(study) else []
+    return reference_of(snapshot.study, every_observation(snapshot))
+
+
+def every_observation(snapshot: Snapshot) -> list[Observation]:
+    """Return all that a reference point must lie behind: each trial alone, both latencies."""
+    kinds: tuple[Timing, ...] = ("provisional",)
+    if uses_latency(snapshot.study):
+        kinds = ("provisional", "measured")
+    return [o for kind in kinds for o in observations(snapshot, kind, averaged=False)]
+
+
+def reference_of(study: Study, observed: Sequence[Observation]) -> dict[str, float]:
+    """Return a reference point for a study's objectives, or nothing without observations.
+
+    The study's own limit where a constraint bounds the objective on its worse side; else the
+    worst observed value, moved a tenth of the observed range further out.
+    """
     limits = study.limits()
     reference: dict[str, float] = {}
     for name, direction in study.objectives.items():
-        seen = np.array([o.values[name] for o in (*observed, *measured)])
+        seen = np.array([o.values[name] for o in observed])
         if not len(seen):
             return {}
         bound = ">=" if direction == "maximize" else "<="
