@@ -1,6 +1,6 @@
 """The command line: a lazy group, and the edge where every error becomes one line.
 
-Commands live in `nasx.commands` and `nasx.commands_look`, thin skins over the Python API. Nothing
+Commands live in `nasx.commands`, `_claim` and `_look`, thin skins over the Python API. Nothing
 heavy is imported before a command needs it: `nasx --help` loads click alone.
 """
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "scale": "nasx.commands",
     "report": "nasx.commands",
     "export": "nasx.commands",
+    "claim": "nasx.commands_claim",
     "cost": "nasx.commands_look",
     "measure": "nasx.commands_look",
     "spaces": "nasx.commands_look",

@@ -61,7 +61,7 @@ def search(
         with opened(folder, study, data, splits, storage) as (record, resumed):
             showing = Showing(record, resumed)
             showing.begin(display)
-            _search(record, evaluator, showing, address, dashboard, folder)
+            drive(record, evaluator, showing, folder, address=address, dashboard=dashboard)
         run = Run(folder, storage)
         if isinstance(evaluator, Trained):
             from nasx.results.final import finish
@@ -80,15 +80,17 @@ def _splits(evaluator: Evaluator) -> dict[str, int]:
     return {n: evaluator.task.size(n) for n in names} if isinstance(evaluator, Trained) else {}
 
 
-def _search(
+def drive(
     record: Record,
     evaluator: Evaluator,
     showing: Showing,
-    address: str | None,
-    dashboard: bool,
     folder: Path,
+    *,
+    proposed: Sequence[Proposer] | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
 ) -> None:
-    """Run the engine on the executor the study names."""
+    """Run the engine on the executor the study names; `proposed` replaces its samplers."""
     study = record.study
     inline = evaluator.cheap or study.resources.executor == "inline"
     if not _anything_left(record):
@@ -107,7 +109,8 @@ def _search(
         slots = start_ray(address, resources.cpu, resources.gpu, dashboard)
         if dashboard:
             showing.note(dashboard_lines())
-    engine = Engine(record, proposers(study, evaluator, slots), slots=slots, showing=showing)
+    made = proposers(study, evaluator, slots) if proposed is None else proposed
+    engine = Engine(record, made, slots=slots, showing=showing)
     try:
         if inline:
             run_inline(engine, evaluator, folder / "stop")

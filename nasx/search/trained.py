@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
     from nasx.space import Space
     from nasx.study import Study
-    from nasx.tasks.base import Task
+    from nasx.tasks.base import Split, Task
     from nasx.training import Training
 
 SAVE_EVERY = 20.0  # seconds of training between checkpoints inside a segment
@@ -26,6 +26,7 @@ class Trained:
     """Evaluate candidates of a study by training them on its task."""
 
     cheap = False
+    split: Split = "valid"  # which one the scores are of
 
     def __init__(self, study: Study, run: Path, base: Path) -> None:
         self.study, self.run_folder, self.base = study, run, base
@@ -91,10 +92,8 @@ class Trained:
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
-        """Train from the checkpoint (if any) to `until`; score a decided copy on valid."""
-        from nasx.registry import space
-
-        candidate = space(ticket.space, self.base).from_json(ticket.candidate)
+        """Train from the checkpoint (if any) to `until`; score a decided copy on `split`."""
+        candidate = self.candidate(ticket)
         folder = Path(ticket.folder)
         known = dict(ticket.known)
         if "latency_ms" not in known and wants_latency(self.study):
@@ -106,7 +105,7 @@ class Trained:
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
-        scores = training.score("valid")
+        scores = training.score(self.split)
         training.save(folder / "checkpoint")
         write_curve(folder / "curve.csv", training.curve)
         diagnosis = {}
@@ -116,6 +115,12 @@ class Trained:
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
         yield Report(training.samples, {**known, **scores}, diagnosis)
+
+    def candidate(self, ticket: Ticket) -> Space:
+        """Return the candidate that a ticket is about."""
+        from nasx.registry import space
+
+        return space(ticket.space, self.base).from_json(ticket.candidate)
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""
