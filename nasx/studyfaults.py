@@ -107,7 +107,7 @@ def _said(error: Any, data: dict[str, Any], of: Kind[M]) -> SchemaFault | None:
         return SchemaFault(keys, f"{dotted}: {_show(value)} is not one of {listed}{also}")
     if kind in BOUNDS:
         words, limit = BOUNDS[kind]
-        said = f"must be {words} {error['ctx'][limit]}, not {_show(value)}"
+        said = f"must be {words} {error['ctx'][limit]:g}, not {_show(value)}"
         return SchemaFault(keys, f"{dotted}: {said}")
     if kind == "too_short":
         return SchemaFault(keys, f"{dotted}: name at least one, e.g. {{top1: maximize}}")

@@ -123,7 +123,7 @@ def find(
     return Found(
         claim=claim,
         protocol=protocol,
-        protocols=_protocols(folder, protocol),
+        protocols=_protocols(folder, protocol, snapshot),
         arms=[_arm(p, sides[p.arm, p.condition], claim, snapshot) for p in planned],
         rows=rows,
         total=total if named else Row(POOLED, whole, rows[0].reasons, rows[0].costs),
@@ -193,14 +193,15 @@ def _arm(planned: Planned, side: Side, claim: Claim, snapshot: Snapshot) -> dict
     }
 
 
-def _protocols(folder: Path, current: str) -> list[dict[str, Any]]:
+def _protocols(folder: Path, current: str, snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return every protocol begun in a folder, with the states of its trials."""
     found = []
     for row in kept(folder):
         run = folder / row["protocol"]
         states: dict[str, int] = {}
         if (run / "resolved.yaml").is_file():
-            states = {state: n for state, n in status(run)["states"].items() if n}
+            counted = status(snapshot if row["protocol"] == current else run)["states"]
+            states = {state: n for state, n in counted.items() if n}
         found.append(
             {
                 "protocol": row["protocol"],

@@ -140,7 +140,9 @@ def _shown(row: Row, found: Found) -> dict[str, str]:
         first: _number(f.first),
         second: _number(f.second),
         "difference": _number(f.mean, "+"),
-        "95 % interval": f"{_number(f.low, '+')} to {_number(f.high, '+')}",
+        "95 % interval": "-"
+        if f.low is None
+        else f"{_number(f.low, '+')} to {_number(f.high, '+')}",
         "signs": f"{f.more}+ {f.fewer}{MINUS} {f.ties}=",
         "verdict": row.verdict,
     }

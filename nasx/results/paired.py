@@ -102,12 +102,20 @@ def interval(values: Floats) -> tuple[float, float]:
     counts, weights = resamples(n)
     centred = values - mean
     means = counts @ centred / n
-    spread = np.maximum(counts @ centred**2 / n - means**2, 0.0) * n / (n - 1)
+    spread = (counts * (centred[None, :] - means[:, None]) ** 2).sum(axis=1) / (n - 1)
     errors = np.sqrt(spread / n)
-    kept = errors > 1e-9 * error  # one value n times has no error of its own to measure it in
-    t, w = means[kept] / errors[kept], weights[kept] / weights[kept].sum()
+    # One value n times has no error of its own to measure it in: it is infinitely far.
+    none = errors <= 1e-9 * error
+    t = np.where(none, np.copysign(np.inf, means), means / np.where(none, 1.0, errors))
     tail = (1 - LEVEL) / 2
-    return mean - _quantile(t, w, 1 - tail) * error, mean - _quantile(t, w, tail) * error
+    upper, lower = _quantile(t, weights, 1 - tail), _quantile(t, weights, tail)
+    if not math.isfinite(upper - lower):  # among many ties these are many: Student's stands in
+        from scipy.special import stdtrit
+
+        student = float(stdtrit(n - 1, 1 - tail))
+        upper = upper if math.isfinite(upper) else student
+        lower = lower if math.isfinite(lower) else -student
+    return mean - upper * error, mean - lower * error
 
 
 @lru_cache(maxsize=32)
