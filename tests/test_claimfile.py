@@ -29,15 +29,18 @@ space: {HERE}/tiny.py:Tiny
 task: {HERE}/tiny.py:TinyDigits
 arms:
   wide: {{candidate: {{width: 16}}}}
-  slim: {{candidate: {{width: 4}}}}
+  slim: {{candidate: {{width: 4}}, recipe: {{batch: 48}}}}
 compare: [wide, slim]
-differ: [width]
+differ: [width, batch]
 seeds: [1, 2, 3, 4, 5]
 fidelity: {{full: 600}}
 primary: top1
 hours: 0.1
 resources: {{executor: inline}}
 """
+
+
+SLIM = "{candidate: {width: 4}, recipe: {batch: 48}}"  # as it stands in GOOD
 
 
 @pytest.fixture
@@ -118,12 +121,12 @@ hours: none
         ("primary: top1", "primary: psnr", "does not score psnr"),
         ("primary: top1", "primary: acuracy", "'acuracy' is no score"),
         ("tiny.py:TinyDigits", "tiny.py:Digits", "task: "),
-        ("  slim: {candidate: {width: 4}}\n", "", "arms: name at least two"),
-        ("{candidate: {width: 4}}", "{rule: axes}", "rule axes needs a budget"),
-        ("{candidate: {width: 4}}", "{rule: axes, meet: wide}", "declares no axes"),
-        ("{candidate: {width: 4}}", "{meet: wide}", "an arm of plain fields meets no budget"),
-        ("{candidate: {width: 4}}", "{at: {x: {width: 4}}}", "there is no condition 'x'"),
-        ("{candidate: {width: 4}}", "{recipe: {rate: 1}}", "unknown key 'rate' in arms.slim.reci"),
+        ("  slim: {candidate: {width: 4}, recipe: {batch: 48}}\n", "", "arms: name at least two"),
+        (SLIM, "{rule: axes}", "rule axes needs a budget"),
+        (SLIM, "{rule: axes, meet: wide}", "declares no axes"),
+        (SLIM, "{meet: wide}", "an arm of plain fields meets no budget"),
+        (SLIM, "{at: {x: {width: 4}}}", "there is no condition 'x'"),
+        ("{batch: 48}", "{rate: 1}", "unknown key 'rate' in arms.slim.recipe"),
         ("[1, 2, 3, 4, 5]", "[]", "seeds: name at least one"),
     ],
 )  # fmt: skip
@@ -238,7 +241,12 @@ def test_from_file_to_verdict(write, tmp_path, capsys, monkeypatch):
     assert found == json.loads(Path("runs/claims/wide/claim.json").read_text())
     slim, wide = (next(a for a in found["arms"] if a["arm"] == n) for n in ("slim", "wide"))
     assert slim["values"]["macs"] < wide["values"]["macs"]
+    assert (slim["recipe"], wide["recipe"]) == ({"batch": 48}, {})
     assert found["hours"]["used"] > 0
+    trials = Path("runs/claims/wide", found["protocol"], "trials")
+    for arm in found["arms"]:  # trained with the arm's own recipe: the checkpoint says which
+        state = json.loads((trials / arm["trials"]["1"] / "checkpoint/state.json").read_text())
+        assert state["key"] == arm["key"]
     code, _, err = call(capsys, "claim", file, "--front", tmp_path / "none")
     assert code == 1
     assert "no run here" in err

@@ -21,6 +21,7 @@ from nasx.claims.run import run_claim
 from nasx.errors import NasxError
 from nasx.run import Run
 from nasx.search.evaluate import Report, Ticket
+from nasx.terminal import SilentDisplay
 from nasx.trial import State
 from simulated import Hill, Simulated
 
@@ -204,6 +205,22 @@ def test_an_undeclared_difference_in_fields_or_recipe(tmp_path: Path) -> None:
     assert "differ in more than declared: batch (64 against 128)" in said[0]
     declared = claim(arms=larger, differ=["operator", "batch"])
     assert run_claim(declared, tmp_path / "c", evaluate=Noisy()).total.verdict == "supported"
+
+
+def test_what_no_training_can_mend_is_said_before_it(tmp_path: Path) -> None:
+    class Notes(SilentDisplay):
+        said: list[str] = []  # noqa: RUF012
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    asked = claim(seeds=[1, 2], differ=[], matched={"macs": 0.03})
+    run_claim(asked, tmp_path, evaluate=Noisy(), display=Notes())
+    assert [note.partition(": ")[2].partition(" (")[0] for note in Notes.said] == [
+        "2 seeds: 5 are the least for a verdict",
+        "small: deep and plain differ in more than declared: operator",
+        "small: macs are 233 % apart",
+    ]
 
 
 def test_a_broken_check_and_one_network_twice(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def find(
     rows, scores = [], {}
     for condition in claim.conditions:
         a, b = sides[first, condition], sides[second, condition]
-        told = _undeclared(by_place[first, condition], by_place[second, condition], claim, shape)
+        told = undeclared(by_place[first, condition], by_place[second, condition], claim, shape)
         scores[condition] = (a.scores, b.scores)
         rows.append(_row(condition, paired(a.scores, b.scores), a, b, told, claim))
     # A failed replicate or a broken check of a further arm spoils no comparison of these two.
@@ -167,7 +167,7 @@ def _side(planned: Planned, claim: Claim, snapshot: Snapshot) -> Side:
     return Side(planned.arm, scores, faults, values)
 
 
-def _undeclared(a: Planned, b: Planned, claim: Claim, shape: TaskShape) -> list[str]:
+def undeclared(a: Planned, b: Planned, claim: Claim, shape: TaskShape) -> list[str]:
     """Say in what more than declared two arms differ, or that they do not differ at all."""
     if a.key == b.key:
         return [f"{a.arm} and {b.arm} are the same network with the same recipe"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasx.claims.foreseen import foreseen
 from nasx.claims.found import Found, find
 from nasx.claims.front import followed
 from nasx.claims.listed import Armed, Listed, listing
@@ -71,6 +72,8 @@ def run_claim(
         with opened(run, study, planner.fingerprint(), splits, None) as (record, resumed):
             showing = Showing(record, resumed)
             showing.begin(display)
+            for why in foreseen(claim, planned, planner):
+                showing.note(f"this claim will be invalid: {why}")
             cls = type(planned[0].candidate)
             proposed = [Listed(claim, cls, wanted, study, evaluator, record.trials)]
             with contextlib.suppress(NoTrialCompleted):  # the verdict names every failure

@@ -9,7 +9,7 @@ short. Share of 2,000 simulated samples whose 95 % interval held the true mean, 
 percentile       .85 / .91 / .93     .79 / .85 / .91     .84 / .89 / .91
 BCa              .85 / .91 / .93     .80 / .86 / .91     .82 / .87 / .89
 Student t        .96 / .96 / .95     .89 / .89 / .91     .96 / .96 / .95
-studentised      .96 / .96 / .95     .93 / .94 / .94     .95 / .93 / .92
+studentised      .96 / .95 / .95     .93 / .94 / .95     .95 / .93 / .92
 
 It pays in length: at n = 5 it is about 1.3 times Student's, from n = 10 on nearly the same.
 """
@@ -28,6 +28,7 @@ from nasx.results.dominance import Floats
 
 LEVEL = 0.95
 LEAST = 5  # pairs below which there is neither an interval nor a verdict
+EQUAL = 1e-9  # differences below are rounding
 WHOLE = 8  # up to so many values every resample is taken; beyond, a sample of them
 RESAMPLES = 20_000
 SEED = 20_26  # of the sample of resamples
@@ -73,9 +74,9 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
         mean=float(difference.mean()) if seeds else None,
         low=low,
         high=high,
-        more=int((difference > 0).sum()),
-        fewer=int((difference < 0).sum()),
-        ties=int((difference == 0).sum()),
+        more=int((difference > EQUAL).sum()),
+        fewer=int((difference < -EQUAL).sum()),
+        ties=int((abs(difference) <= EQUAL).sum()),
     )
 
 
