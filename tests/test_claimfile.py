@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from made_record import study, trial
 from nasx import cli
 from nasx.claims.differences import recipe_facts
 from nasx.claims.meaning import CLAIM
@@ -19,7 +22,9 @@ from nasx.errors import MissingData, NasxError
 from nasx.recipe import Phase, Recipe, Step, adamw, standard
 from nasx.shape import TaskShape
 from nasx.studyfaults import validate
-from tiny import Tiny
+from nasx.training import Training
+from nasx.trial import Snapshot
+from tiny import Tiny, TinyDigits
 
 HERE = Path(__file__).parent
 GOOD = f"""\
@@ -171,6 +176,21 @@ def test_an_arm_changes_its_recipe_under_a_key_of_its_own(write):
     assert altered(plain, {}) is plain
 
 
+def test_a_seed_gives_both_arms_the_same_order_and_initial_weights():
+    def begun(seed: int, changes: dict[str, object]) -> tuple[Tensor, Tensor]:
+        arm = altered(Tiny(width=4), changes)
+        training = Training(arm, TinyDigits(), full=256, seed=seed)
+        weight = training.model.head.weight.detach().clone()
+        next(iter(training.run(256)))
+        return weight, training.state.batch.targets["label"]
+
+    ours, theirs, other = begun(3, {}), begun(3, {"augment": False}), begun(4, {})
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    assert not torch.equal(ours[0], other[0])
+    assert not torch.equal(ours[1], other[1])
+
+
 def test_a_recipe_is_compared_down_to_what_its_functions_hold():
     a = recipe_facts(standard(lr=0.1))
     b = recipe_facts(standard(lr=0.2))
@@ -214,6 +234,22 @@ def test_the_first_claims_are_matched_and_declare_all(name, side):
         assert set(differing(first, second, shape)) <= set(claim.differ)
         assert first.candidate.base == second.candidate.base == base
     assert claim.hours <= 3
+
+
+def test_what_a_front_says_of_the_axes(tmp_path):
+    from nasx.claims.front import followed
+
+    asked = study(objectives={"top1": "maximize", "macs": "minimize"}, constraints={})
+    trials = tuple(
+        trial(i, 50.0 + 5 * i, 1e5 * 2**i, candidate={"r": 0.5 + 0.1 * i, "d": 1.5 - 0.1 * i})
+        for i in range(6)
+    )
+    found = followed(Snapshot("made", tmp_path, asked, trials))
+    assert (found["points"], found["run"]) == (6, str(tmp_path))
+    assert found["correlations"]["r"]["rho"] == pytest.approx(1.0)
+    assert found["correlations"]["d"]["rho"] == pytest.approx(-1.0)
+    with pytest.raises(NasxError, match="its front has 3 points, too few for a correlation"):
+        followed(Snapshot("made", tmp_path, asked, trials[:3]))
 
 
 def call(capsys, *args):

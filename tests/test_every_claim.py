@@ -63,3 +63,12 @@ def test_claim_says_what_it_is_for_and_runs(name, tmp_path, monkeypatch):
     assert all(row.found.n == 2 for row in found.rows)
     others = [why for why in found.total.reasons if "complete pairs" not in why]
     assert all("check " in why for why in others)  # costs match, and nothing undeclared differs
+
+
+def test_the_wheel_ships_every_question():
+    import tomllib
+
+    project = tomllib.loads((registry.HOME / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["studies"]
+    root = registry.HOME / "studies"
+    assert {f for p in patterns for f in root.glob(p)} == set(root.rglob("*.yaml"))

@@ -7,23 +7,25 @@ from typing import Any
 
 from nasx.errors import NasxError
 from nasx.results.rule import rule
-from nasx.run import Run
+from nasx.run import Run, snapshot_of
+from nasx.trial import Snapshot
 
 
-def followed(run: str | Path) -> dict[str, Any]:
+def followed(run: Run | Snapshot | Path | str) -> dict[str, Any]:
     """Return Spearman's correlation of every axis with c on the front of a run.
 
     Taken over the trials within one standard error of the front, with 95 % intervals. Raises
     NasxError where the front has too few points for any.
     """
-    found = rule(Run(run))
+    snapshot = snapshot_of(run)
+    found = rule(snapshot)
     if not found.correlations:
         raise NasxError(
-            f"{run}: its front has {len(found.points)} points, too few for a correlation; "
-            "extend that search with --add-trials"
+            f"{snapshot.path}: its front has {len(found.points)} points, too few for a "
+            "correlation; extend that search with --add-trials"
         )
     return {
-        "run": str(run),
+        "run": str(snapshot.path),
         "study": found.name,
         "score": found.score,
         "points": len(found.points),
