@@ -16,7 +16,8 @@ def foreseen(claim: Claim, planned: Sequence[Planned], evaluator: Evaluator) -> 
     """Return the reasons that no training can mend: seeds, undeclared differences, costs."""
     found = []
     if len(claim.seeds) < LEAST:
-        found.append(f"{len(claim.seeds)} seeds: {LEAST} are the least for a verdict")
+        n = len(claim.seeds)
+        found.append(f"{n} seed{'s' if n > 1 else ''}: {LEAST} are the least for a verdict")
     by_place = {(p.arm, p.condition): p for p in planned}
     for condition in claim.conditions:
         a, b = (by_place[arm, condition] for arm in claim.compare)

@@ -51,6 +51,7 @@ def run_claim(
         raise NasxError(
             f"{folder} cannot be a claim's folder ({error.strerror}); give --out for another one"
         ) from error
+    seen = None if front is None else followed(front)
     in_use = f"{folder} is in use by another nasx claim"
     with left_tidy(display), locked(folder / "lock", in_use):
         demand_space(folder)
@@ -79,8 +80,7 @@ def run_claim(
             with contextlib.suppress(NoTrialCompleted):  # the verdict names every failure
                 drive(record, evaluator, showing, run, proposed=proposed, address=address)
         found = find(claim, planned, planner.shape, folder, protocol.hash, command)
-        if front is not None:
-            found = replace(found, front=followed(front))
+        found = replace(found, front=seen)
         write_json(folder / RESULT, found.to_json())
         showing.end("done")
     return found
