@@ -70,7 +70,10 @@ def run_claim(
                 "train": planner.task.size("train"),
                 claim.split: planner.task.size(claim.split),
             }
-        with opened(run, study, planner.fingerprint(), splits, None) as (record, resumed):
+        with (
+            locked(run / "lock", in_use),  # where `nasx doctor` and `nasx watch` look for it
+            opened(run, study, planner.fingerprint(), splits, None) as (record, resumed),
+        ):
             showing = Showing(record, resumed)
             showing.begin(display)
             for why in foreseen(claim, planned, planner):
