@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup search rule test bench clean
+.PHONY: setup search rule claims test bench clean
 
 setup: .venv/ok
 
@@ -22,6 +22,13 @@ search: setup
 rule: setup
 	$(BIN)/nasx search studies/tinynet_rule.yaml
 	$(BIN)/nasx rule runs/tinynet_rule
+
+# Every claim study, or what is left of it after a stop. CIFAR10=FOLDER says where CIFAR-10 lies.
+claims: setup
+	@for file in studies/claims/*.yaml; do \
+		case $$file in *cifar*) at="$(if $(CIFAR10),--set task.path=$(CIFAR10))";; *) at=;; esac; \
+		$(BIN)/nasx claim $$file --skip-missing $$at || exit; \
+	done
 
 test: setup
 	$(BIN)/ruff format --check .

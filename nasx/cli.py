@@ -1,8 +1,7 @@
 """The command line: a lazy group, and the edge where every error becomes one line.
 
-Commands live in `nasx.commands`, `nasx.commands_compare` and `nasx.commands_look`, thin skins over
-the Python API. Nothing heavy is imported before a command needs it: `nasx --help` loads click
-alone.
+Commands live in `nasx.commands` and `nasx.commands_*`, thin skins over the Python API. Nothing
+heavy is imported before a command needs it: `nasx --help` loads click alone.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ COMMANDS = {
     "diff": "nasx.commands_compare",
     "report": "nasx.commands",
     "export": "nasx.commands",
+    "claim": "nasx.commands_claim",
     "cost": "nasx.commands_look",
     "measure": "nasx.commands_look",
     "spaces": "nasx.commands_look",

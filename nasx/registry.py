@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nasx.tasks.base import Task
 
 HOME = Path(__file__).resolve().parent.parent
+CLAIMS = "claims"  # the folder of studies/ that holds claim studies
 
 
 def spaces() -> dict[str, type[Space]]:
@@ -119,10 +120,19 @@ def figures() -> list[ModuleType]:
 
 
 def studies() -> dict[str, Path]:
-    """Return the shipped studies by name (`claims/x` for those in a folder)."""
+    """Return the shipped studies by name (`x/y` for those in a folder)."""
+    return _questions(lambda f: f.parent.name != CLAIMS)
+
+
+def claims() -> dict[str, Path]:
+    """Return the shipped claim studies by name."""
+    return {Path(name).name: f for name, f in _questions(lambda f: f.parent.name == CLAIMS).items()}
+
+
+def _questions(wanted: Callable[[Path], bool]) -> dict[str, Path]:
     root = HOME / "studies"
     check_sibling("studies")
-    files = sorted(root.rglob("*.yaml"))
+    files = [f for f in sorted(root.rglob("*.yaml")) if wanted(f)]
     return {str(f.relative_to(root).with_suffix("").as_posix()): f for f in files}
 
 

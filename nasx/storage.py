@@ -8,9 +8,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasx.claim import Claim
 from nasx.database import connection_options, demand_url, is_server, refusal
 from nasx.errors import NasxError
+from nasx.tenure import Tenure
 from nasx.trial import State
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class StudyStore:
 
     def __init__(self, storage: optuna.storages.RDBStorage, study_id: int, server: bool) -> None:
         self._storage, self._study_id = storage, study_id
-        self._claim = Claim(self) if server else None
+        self._tenure = Tenure(self) if server else None
 
     def rows(self) -> list[FrozenTrial]:
         """Return every row of the study by number."""
@@ -84,15 +84,15 @@ class StudyStore:
         }[state]
         self._storage.set_trial_state_values(trial_id, told, values)
 
-    def claim(self) -> None:
+    def take(self) -> None:
         """Take the study for this driver; refuse while another one gives signs of life."""
-        if self._claim is not None:
-            self._claim.take()
+        if self._tenure is not None:
+            self._tenure.take()
 
-    def demand_claim(self) -> None:
+    def demand_tenure(self) -> None:
         """Refuse to write on where another driver has taken the study."""
-        if self._claim is not None:
-            self._claim.demand()
+        if self._tenure is not None:
+            self._tenure.demand()
 
     def clock(self) -> float:
         """Return the database's time in seconds."""
@@ -108,8 +108,8 @@ class StudyStore:
 
     def close(self) -> None:
         """Let go of the database; a driver also gives the record back."""
-        if self._claim is not None:
-            self._claim.release()
+        if self._tenure is not None:
+            self._tenure.release()
         self._storage.remove_session()
         self._storage.engine.dispose()
 

@@ -1,4 +1,7 @@
-"""What is wrong with a study's plain values, by the schema alone: no torch, no space, no data."""
+"""What is wrong with a file's plain values, by the schema alone: no torch, no space, no data.
+
+There are kinds of files: studies, and claim studies (nasx.claims).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from nasx.axes import AXES
 from nasx.nearest import hint
-from nasx.study import Fidelity, Study
+from nasx.study import Fidelity, Strict, Study
 from nasx.yamlmarks import Path
 
 MEMORY = re.compile(r"^\s*\d+(\.\d+)?\s*([KMGT]i?)?B?\s*$")
@@ -45,25 +49,43 @@ class SchemaFault(NamedTuple):
     of_key: bool = False
 
 
-def validate(data: dict[str, Any]) -> tuple[Study | None, list[SchemaFault]]:
-    """Return the study of plain values, and everything the schema has against them."""
-    study = None
+M = TypeVar("M", bound=Strict)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[M]):
+    """A kind of file: its model, what it is called and needs, and its own checks.
+
+    `wanted` says what stands where pydantic knows only a union of types; `beyond` yields what
+    the types alone cannot say.
+    """
+
+    model: type[M]
+    noun: str
+    needs: str
+    wanted: Mapping[str, str]
+    beyond: Callable[[dict[str, Any]], Iterator[SchemaFault]]
+
+
+def validate(data: dict[str, Any], kind: Kind[M]) -> tuple[M | None, list[SchemaFault]]:
+    """Return the model of plain values, and everything the schema has against them."""
+    found = None
     faults: dict[tuple[Path, str], SchemaFault] = {}
     try:
         # JSON, as strict JSON takes lists for tuples and whole numbers for floats, and no more
-        study = Study.model_validate_json(json.dumps(data), strict=True)
+        found = kind.model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as errors:
         for error in errors.errors(include_url=False):
-            fault = _said(error, data)
+            fault = _said(error, data, kind)
             if fault:
                 faults.setdefault((fault.keys, fault.message), fault)
-    for fault in _beyond(data):
+    for fault in kind.beyond(data):
         faults.setdefault((fault.keys, fault.message), fault)
-    return study, list(faults.values())
+    return found, list(faults.values())
 
 
-def _said(error: Any, data: dict[str, Any]) -> SchemaFault | None:
-    """Put one of pydantic's errors into our words; None for what `_beyond` says better."""
+def _said(error: Any, data: dict[str, Any], of: Kind[M]) -> SchemaFault | None:
+    """Put one of pydantic's errors into our words; None for what `beyond` says better."""
     keys, value = _existing(error["loc"], data)
     dotted = ".".join(map(str, keys))
     kind: str = error["type"]
@@ -72,9 +94,10 @@ def _said(error: Any, data: dict[str, Any]) -> SchemaFault | None:
     if kind == "missing":
         return SchemaFault(keys, f"{_at(dotted)}key '{error['loc'][-1]}' is missing")
     if kind == "extra_forbidden":
-        known = [n for n in _fields(keys[:-1]) if n != "name"]
+        known = [n for n in _fields(of.model, keys[:-1]) if n != "name"]
         where = f" in {'.'.join(map(str, keys[:-1]))}" if keys[:-1] else ""
-        said = f"unknown key '{keys[-1]}'{where}; {_elsewhere(keys) or hint(str(keys[-1]), known)}"
+        near = _elsewhere(of.model, keys) or hint(str(keys[-1]), known)
+        said = f"unknown key '{keys[-1]}'{where}; {near}"
         return SchemaFault(keys, said, of_key=True)
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", error["ctx"]["expected"])
@@ -84,19 +107,19 @@ def _said(error: Any, data: dict[str, Any]) -> SchemaFault | None:
         return SchemaFault(keys, f"{dotted}: {_show(value)} is not one of {listed}{also}")
     if kind in BOUNDS:
         words, limit = BOUNDS[kind]
-        said = f"must be {words} {error['ctx'][limit]}, not {_show(value)}"
+        said = f"must be {words} {error['ctx'][limit]:g}, not {_show(value)}"
         return SchemaFault(keys, f"{dotted}: {said}")
     if kind == "too_short":
         return SchemaFault(keys, f"{dotted}: name at least one, e.g. {{top1: maximize}}")
     if kind == "string_too_short":
-        return SchemaFault(keys, f"{dotted}: say in a sentence what this study is for")
-    if keys[:1] == ("constraints",) and len(keys) == 2:
+        return SchemaFault(keys, f"{dotted}: say in a sentence what this {of.noun} is for")
+    if keys[:1] in (("constraints",), ("checks",)) and len(keys) == 2:
         said = f'{_show(value)} is not a bound: write it as "<= 8" or ">= 70"'
         return SchemaFault(keys, f"{dotted}: {said}")
     if kind == "string_pattern_mismatch":
         said = f"{_show(value)} is not a name: use a-z, 0-9, - and _, at most 64"
         return SchemaFault(keys, f"{dotted}: {said}")
-    wanted = WANTED.get(dotted) or TYPES.get(kind.partition("_")[0])
+    wanted = of.wanted.get(dotted) or TYPES.get(kind.partition("_")[0])
     if wanted is None:  # a kind of error that has no words of ours yet
         return SchemaFault(keys, f"{dotted}: {error['msg']}")
     return SchemaFault(keys, f"{dotted}: must be {wanted}, not {_show(value)}")
@@ -107,12 +130,7 @@ def _beyond(data: dict[str, Any]) -> Iterator[SchemaFault]:
     for section in ("objectives", "constraints"):
         named = data.get(section)
         for axis, text in (named if isinstance(named, dict) else {}).items():
-            known = AXES.get(axis)
-            if known is None:
-                said = f"unknown axis '{axis}' in {section}; {hint(axis, AXES)}"
-                yield SchemaFault((section, axis), said, of_key=True)
-            elif isinstance(text, str) and (against := _against(section, axis, text)):
-                yield SchemaFault((section, axis), f"{section}.{axis}: {against}")
+            yield from axis_faults(section, axis, text)
     for keys, pattern, wanted in (
         (("resources", "memory"), MEMORY, WANTED["resources.memory"]),
         (("measure", "device"), DEVICE, "cpu, cuda, cuda:N or part of a model's name"),
@@ -120,14 +138,28 @@ def _beyond(data: dict[str, Any]) -> Iterator[SchemaFault]:
         given = _value(keys, data)
         if isinstance(given, str) and not pattern.match(given):
             yield SchemaFault(keys, f"{'.'.join(keys)}: must be {wanted}, not {_show(given)}")
-    task = data.get("task")
-    if isinstance(task, dict) and not isinstance(task.get("name"), str):
-        yield SchemaFault(("task",), "task: key 'name' is missing or not a text")
+    yield from task_faults(data)
     if data.get("space") == []:
         yield SchemaFault(("space",), "space: name at least one")
     fidelity = data.get("fidelity")
     if isinstance(fidelity, dict):
         yield from _ladder(fidelity)
+
+
+def axis_faults(section: str, axis: str, text: Any) -> Iterator[SchemaFault]:
+    """Yield what is wrong with one axis of objectives, constraints or checks."""
+    if axis not in AXES:
+        said = f"unknown axis '{axis}' in {section}; {hint(axis, AXES)}"
+        yield SchemaFault((section, axis), said, of_key=True)
+    elif isinstance(text, str) and (against := _against(section, axis, text)):
+        yield SchemaFault((section, axis), f"{section}.{axis}: {against}")
+
+
+def task_faults(data: dict[str, Any]) -> Iterator[SchemaFault]:
+    """Yield what is wrong with a task's spelling."""
+    task = data.get("task")
+    if isinstance(task, dict) and not isinstance(task.get("name"), str):
+        yield SchemaFault(("task",), "task: key 'name' is missing or not a text")
 
 
 def _against(section: str, axis: str, text: str) -> str | None:
@@ -181,27 +213,33 @@ def _value(keys: tuple[str, ...], data: Any) -> Any:
     return data
 
 
-def _fields(keys: Path) -> list[str]:
+def _fields(model: Any, keys: Path) -> list[str]:
     """Return the keys that the section at `keys` may have."""
-    model: Any = Study
     for key in keys:
+        if typing.get_origin(model) is dict:  # of sections by name
+            model = typing.get_args(model)[1]
+            continue
         annotation = model.model_fields[str(key)].annotation
         options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-        model = next(m for m in options if isinstance(m, type) and issubclass(m, BaseModel))
+        model = next(m for m in options if _is_model(m) or typing.get_origin(m) is dict)
     return list(model.model_fields)
 
 
-def _elsewhere(keys: Path) -> str | None:
+def _elsewhere(model: type[BaseModel], keys: Path) -> str | None:
     """Say where a key belongs that stands in the wrong section."""
     if len(keys) == 1:
-        homes = [s for s, f in Study.model_fields.items() if _has(f.annotation, str(keys[0]))]
+        homes = [s for s, f in model.model_fields.items() if _has(f.annotation, str(keys[0]))]
     else:
-        homes = [""] if keys[-1] in Study.model_fields and keys[-1] != "name" else []
+        homes = [""] if keys[-1] in model.model_fields and keys[-1] != "name" else []
     return f"it belongs {f'in {homes[0]}' if homes[0] else 'to the top level'}" if homes else None
 
 
 def _has(model: Any, name: str) -> bool:
-    return isinstance(model, type) and issubclass(model, BaseModel) and name in model.model_fields
+    return _is_model(model) and name in model.model_fields
+
+
+def _is_model(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _is_union(annotation: Any) -> bool:
@@ -221,3 +259,6 @@ def _show(value: Any) -> str:
         return "nothing"
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
+
+
+STUDY = Kind(Study, "study", "desc, space, task and objectives", WANTED, _beyond)

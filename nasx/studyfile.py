@@ -5,7 +5,7 @@ study = load("studies/tinynet.yaml", overrides=["search.trials=8"])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from nasx.errors import MissingData, NasxError, StudyError
 from nasx.nearest import hint
 from nasx.study import NAME, Study
-from nasx.studyfaults import validate
+from nasx.studyfaults import STUDY, Kind, M, validate
 from nasx.yamlmarks import Document, Place, parse
 from nasx.yamlmarks import Path as Keys
 
@@ -90,13 +90,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     study (`./net.py:Net`, a task's `path`) are looked for here, then beside the file.
     """
     file = find(path)
-    if not NAME.match(file.stem):
-        raise StudyError(
-            f"{file}: a study is named by its file, and '{file.stem}' is not a name: "
-            "use lower-case letters, digits, - and _, at most 64"
-        )
-    study, source = _schema(_text(file), str(path if file == Path(path) else file), file.stem,
-                            overrides)  # fmt: skip
+    study, source = read(file, path, overrides, STUDY)
     # Fields, domains and scores need the space and the task, and these need torch: last, so
     # that a misspelt key is told at once.
     from nasx.studychecks import meaning_faults
@@ -110,37 +104,60 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
 def find(path: str | Path) -> Path:
     """Return the file of a path, or of a shipped study's name."""
+    from nasx import registry
+
+    return file_of(path, registry.studies, "study")
+
+
+def file_of(path: str | Path, known: Callable[[], Mapping[str, Path]], noun: str) -> Path:
+    """Return the file of a path, or of a shipped name among `known`; StudyError for neither."""
     file = Path(path)
     if file.is_file():
         return file
-    from nasx import registry
-
-    shipped = registry.studies()
+    shipped = known()
     if str(path) in shipped:
         return shipped[str(path)]
     if file.is_dir():
-        raise StudyError(f"{path} is a folder: give the study file in it")
+        raise StudyError(f"{path} is a folder: give the {noun} file in it")
     raise StudyError(
-        f"there is no study file {path}, and no shipped study of that name; "
+        f"there is no {noun} file {path}, and no shipped {noun} of that name; "
         f"{hint(file.stem, shipped)}"
     )
 
 
-def _text(file: Path) -> str:
+def read(
+    file: Path, shown: str | Path, overrides: Sequence[str], kind: Kind[M]
+) -> tuple[M, Source]:
+    """Return a file of one kind, right by its schema, and its text; refuse all faults together.
+
+    `shown` is how the user named the file.
+    """
+    if not NAME.match(file.stem):
+        raise StudyError(
+            f"{file}: a {kind.noun} is named by its file, and '{file.stem}' is not a name: "
+            "use lower-case letters, digits, - and _, at most 64"
+        )
+    named = str(shown if file == Path(shown) else file)
+    return _schema(_text(file, kind.noun), named, file.stem, overrides, kind)
+
+
+def _text(file: Path, noun: str) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(LARGEST + 1)
     except OSError as error:
         raise StudyError(f"{file}: cannot be read: {error.strerror}") from None
     if len(raw) > LARGEST:
-        raise StudyError(f"{file}: is larger than {LARGEST // 1024} KiB: not a study file")
+        raise StudyError(f"{file}: is larger than {LARGEST // 1024} KiB: not a {noun} file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StudyError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8") from None
 
 
-def _schema(text: str, file: str, name: str, overrides: Sequence[str]) -> tuple[Study, Source]:
+def _schema(
+    text: str, file: str, name: str, overrides: Sequence[str], kind: Kind[M]
+) -> tuple[M, Source]:
     document = parse(text)
     source = Source(file, text.splitlines(), document, {}, [])
     source.faults += [Fault(place, "", message) for place, message in document.faults]
@@ -148,17 +165,17 @@ def _schema(text: str, file: str, name: str, overrides: Sequence[str]) -> tuple[
         source.refuse()
     if not isinstance(document.value, dict):
         what = "is empty" if document.value is None else "is not a mapping of keys to values"
-        raise StudyError(f"{file}: {what}: a study needs desc, space, task and objectives")
+        raise StudyError(f"{file}: {what}: a {kind.noun} needs {kind.needs}")
     data = document.value
     for override in overrides:
         _lay(override, data, source)
-    study, faults = validate({"name": name, **data})
+    found, faults = validate({"name": name, **data}, kind)
     for keys, message, of_key in faults:
         source.add(keys, message, of_key)
     source.refuse()
-    if study is None:  # every refusal has a fault; this holds the type
-        raise StudyError(f"{file}: is not a study")
-    return study, source
+    if found is None:  # every refusal has a fault; this holds the type
+        raise StudyError(f"{file}: is not a {kind.noun}")
+    return found, source
 
 
 def _lay(override: str, data: dict[str, Any], source: Source) -> None:

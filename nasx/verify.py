@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nasx.errors import NasxError
 from nasx.files import demand_space, read_json, write_json
 from nasx.results.evidence import evidence
+from nasx.results.hits import Errors, front_score, seed_spread, verdict
 from nasx.results.rule import Rule
-from nasx.results.verdict import Errors, front_score, seed_spread, verdict
 from nasx.trial import Snapshot
 
 if TYPE_CHECKING:

@@ -162,7 +162,8 @@ def test_a_users_task_with_options(tmp_path):
 
 def test_shipped_studies_are_found_by_name():
     files = sorted((registry.HOME / "studies").rglob("*.yaml"))
-    assert sorted(registry.studies().values()) == files
+    assert sorted([*registry.studies().values(), *registry.claims().values()]) == files
+    assert all(f.parent.name == "claims" for f in registry.claims().values())
 
 
 def test_figures_come_in_order():

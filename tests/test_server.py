@@ -82,35 +82,35 @@ def store(server: Postgres, seed: int) -> StudyStore:
 
 
 def test_a_trial_longer_than_the_silence_allowed_keeps_its_driver_safe(server, monkeypatch):
-    monkeypatch.setattr("nasx.claim.HEARTBEAT", 0.1)
-    monkeypatch.setattr("nasx.claim.SILENT", 0.6)
+    monkeypatch.setattr("nasx.tenure.HEARTBEAT", 0.1)
+    monkeypatch.setattr("nasx.tenure.SILENT", 0.6)
     with contextlib.closing(store(server, 2)) as first:
-        first.claim()
+        first.take()
         time.sleep(1.2)
         with (
             contextlib.closing(store(server, 2)) as second,
             pytest.raises(NasxError, match=rf"in use .* \(process {os.getpid()}\); wait for it"),
         ):
-            second.claim()
-        first.demand_claim()  # the refused one gave nothing of ours back
+            second.take()
+        first.demand_tenure()  # the refused one gave nothing of ours back
         assert first.attribute("driver") is not None
     with contextlib.closing(store(server, 2)) as third:
-        third.claim()  # given back
+        third.take()  # given back
 
 
 def test_a_driver_that_slept_does_not_write_over_its_successor(server, monkeypatch):
-    monkeypatch.setattr("nasx.claim.SILENT", 0.5)
+    monkeypatch.setattr("nasx.tenure.SILENT", 0.5)
     with (
         contextlib.closing(store(server, 3)) as sleeper,
         contextlib.closing(store(server, 3)) as heir,
     ):
-        sleeper.claim()
+        sleeper.take()
         time.sleep(0.6)
-        heir.claim()
+        heir.take()
         with pytest.raises(NasxError, match="was taken by another nasx search"):
-            sleeper.demand_claim()
+            sleeper.demand_tenure()
         sleeper.close()
-        heir.demand_claim()
+        heir.demand_tenure()
         assert heir.attribute("driver") is not None
 
 

@@ -236,10 +236,10 @@ def test_any_text_is_a_value_or_a_fault(text):
     )
 )
 def test_any_value_is_refused_in_our_own_words(value):
-    from nasx.studyfaults import validate
+    from nasx.studyfaults import STUDY, validate
 
     data = value if isinstance(value, dict) else {"search": value}
-    study, told = validate({"name": "x", **data})
+    study, told = validate({"name": "x", **data}, STUDY)
     assert study is None
     assert told
     assert all(fault.message and "Input should" not in fault.message for fault in told)

@@ -10,8 +10,8 @@ from nasx import verify as module
 from nasx.errors import NasxError
 from nasx.printing_scale import verdicts
 from nasx.results.evidence import evidence
+from nasx.results.hits import Errors, front_score, verdict
 from nasx.results.rule import rule
-from nasx.results.verdict import Errors, front_score, verdict
 from nasx.study import Fidelity, Study
 from nasx.trial import RungScore, Snapshot, State, Trial
 from nasx.verify import verify

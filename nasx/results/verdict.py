@@ -1,96 +1,84 @@
-"""Hit or miss: what training the networks of a rule says about the rule.
-
-A **hit** is a network whose score is not below the front's at its MACs by more than both errors
-explain: the 95 % interval of the difference reaches zero. The front's score there is read between
-its members, straight in log MACs. It is the best of many noisy scores and so a little too good:
-the test is hard on the rule rather than kind.
-"""
+"""The verdict on a claim: what its evidence says, or all the reasons why it may say nothing."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
+from nasx.quantity import digits
+from nasx.results.paired import LEAST, Paired
 
-from nasx.results.evidence import Evidence, binomial_error
-
-Z = 1.96  # of a 95 % interval
+Verdict = Literal["supported", "opposite", "no difference detected", "invalid"]
 
 
 @dataclass(frozen=True)
-class Errors:
-    """What a score's error is made of, in its unit.
+class Side:
+    """One arm under one condition: scores by seed, faults by seed, mean costs and other values."""
 
-    `samples` are the validation samples of a top-1 score, 0 for other scores; `seeds` the standard
-    deviation from seed to seed, None where nothing was trained twice.
-    """
-
-    samples: int
-    seeds: float | None
-
-    def of(self, score: float, repeats: int) -> float:
-        """Return one standard error of the mean of `repeats` seeds on one validation split.
-
-        Two networks share the split, so an interval of their difference is rather too wide.
-        """
-        sampling = binomial_error(score, self.samples) if self.samples else 0.0
-        return math.hypot(sampling, (self.seeds or 0.0) / math.sqrt(repeats))
+    arm: str
+    scores: Mapping[int, float]
+    faults: Mapping[int, str] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
-def seed_spread(groups: Sequence[Sequence[float]], known: Evidence) -> float | None:
-    """Return the spread from seed to seed: of these repeats, else of the run's replicates."""
-    several = [np.asarray(g) for g in groups if len(g) > 1]
-    degrees = sum(len(g) - 1 for g in several)
-    if degrees:
-        return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in several) / degrees)
-    return known.trials.spread or None
+def verdict(found: Paired, reasons: Sequence[str]) -> Verdict:
+    """Return what the interval says of "first above second"; invalid for any reason."""
+    if reasons or found.low is None or found.high is None:
+        return "invalid"
+    if found.low > 0:
+        return "supported"
+    return "opposite" if found.high < 0 else "no difference detected"
 
 
-def front_score(known: Evidence, macs: float, sign: float) -> float | None:
-    """Return the front's score at some MACs; None below its cheapest member."""
-    costs, scores = np.exp(known.trials.x), known.trials.scores
-    share = macs / known.base_macs
-    best = np.maximum.accumulate(scores)
-    members = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
-    if share < costs[members[0]]:
-        return None
-    found = np.interp(math.log(share), np.log(costs[members]), scores[members])
-    return sign * float(found)
+def too_few(found: Paired) -> list[str]:
+    """Say that there are too few complete pairs."""
+    if found.n >= LEAST:
+        return []
+    pairs = "1 complete pair" if found.n == 1 else f"{found.n} complete pairs"
+    return [f"{pairs} of seeds: {LEAST} are the least for a verdict"]
 
 
-def difference(ours: float, theirs: float, error: float, sign: float) -> dict[str, float]:
-    """Return how much better `ours` is than `theirs`, with its 95 % interval."""
-    value = sign * (ours - theirs)
-    return {"value": value, "low": value - Z * error, "high": value + Z * error}
+def failed(sides: Sequence[Side]) -> list[str]:
+    """Name every replicate without a score, with its reason."""
+    return [
+        f"{side.arm}, seed {seed}: {why}" for side in sides for seed, why in side.faults.items()
+    ]
 
 
-def verdict(
-    ours: Sequence[float],
-    null: Sequence[float] | None,
-    front: float | None,
-    errors: Errors,
-    sign: float,
-) -> dict[str, Any]:
-    """Return means, differences (positive: the rule is better) and hit, None where unknown."""
-    mean = float(np.mean(ours))
-    own = errors.of(mean, len(ours))
-    found: dict[str, Any] = {
-        "rule": mean,
-        "error": own,
-        "null": None,
-        "front": front,
-        "to_front": None,
-        "gain": None,
-        "hit": None,
-    }
-    if front is not None:
-        found["to_front"] = difference(mean, front, math.hypot(own, errors.of(front, 1)), sign)
-        found["hit"] = found["to_front"]["high"] >= 0
-    if null is not None:
-        other = float(np.mean(null))
-        both = math.hypot(own, errors.of(other, len(null)))
-        found["null"], found["gain"] = other, difference(mean, other, both, sign)
+def unmatched(first: Side, second: Side, tolerances: Mapping[str, float]) -> list[str]:
+    """Name the costs that lie further apart than the claim allows, with both numbers."""
+    found = []
+    for axis, tolerance in tolerances.items():
+        a, b = first.values.get(axis), second.values.get(axis)
+        if a is None or b is None:
+            found.append(f"{axis} of {first.arm if a is None else second.arm} is not known")
+            continue
+        apart = cost_gap(a, b)
+        if apart > tolerance:
+            found.append(
+                f"{axis} are {digits(100 * apart)} % apart ({first.arm} {a:,.0f}, "
+                f"{second.arm} {b:,.0f}), more than {100 * tolerance:g} %"
+            )
+    return found
+
+
+def cost_gap(a: float, b: float) -> float:
+    """Return how far two costs lie apart, relative to the smaller one."""
+    least = min(a, b)
+    return 0.0 if a == b else (max(a, b) - least) / least if least > 0 else float("inf")
+
+
+def unmet(sides: Sequence[Side], limits: Mapping[str, tuple[str, float]]) -> list[str]:
+    """Name the arms whose means break a check."""
+    found = []
+    for side in sides:
+        for axis, (operator, limit) in limits.items():
+            value = side.values.get(axis)
+            if value is None:
+                found.append(f"check {axis} {operator} {limit:g}: {side.arm} has no {axis}")
+            elif value < limit if operator == ">=" else value > limit:
+                found.append(
+                    f"check {axis} {operator} {limit:g}: {side.arm} has {digits(value, 4)}"
+                )
     return found

@@ -110,7 +110,7 @@ class Engine:
         Nothing is lost by that: results are on disk, and the next start takes up open rows.
         """
         try:
-            self.record.store.demand_claim()
+            self.record.store.demand_tenure()
             yield
         except NasxError as error:
             self.trouble = self.trouble or error
@@ -140,7 +140,7 @@ class Engine:
             if proposal is None:
                 self.exhausted = True
                 return None
-            if proposal.key in {t.key for t in self.record.trials}:
+            if (proposal.key, proposal.seed) in {(t.key, t.seed) for t in self.record.trials}:
                 self.record.count_duplicates(1)  # another draw beat this one to it
                 continue
             ticket = self._begin(proposal)

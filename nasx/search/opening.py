@@ -54,7 +54,7 @@ def opened(
         )
     _demand_same_database(folder, old, storage)
     with contextlib.closing(open_store(folder, study, identity, storage, create=True)) as store:
-        store.claim()
+        store.take()
         provenance = old or _described(study, identity, data)
         if splits:
             provenance["splits"] = splits

@@ -66,7 +66,7 @@ def search(
         with opened(folder, study, data, splits, storage) as (record, provenance):
             showing = Showing(record, provenance["resumes"])
             showing.begin(display)
-            _search(record, evaluator, showing, address, dashboard, provenance)
+            drive(record, evaluator, showing, provenance, address=address, dashboard=dashboard)
         run = Run(folder, storage)
         if isinstance(evaluator, Trained):
             from nasx.results.final import finish
@@ -86,15 +86,17 @@ def _splits(evaluator: Evaluator) -> dict[str, int]:
     return {n: evaluator.task.size(n) for n in names} if isinstance(evaluator, Trained) else {}
 
 
-def _search(
+def drive(
     record: Record,
     evaluator: Evaluator,
     showing: Showing,
-    address: str | None,
-    dashboard: bool,
     provenance: dict[str, Any],
+    *,
+    proposed: Sequence[Proposer] | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
 ) -> None:
-    """Run the engine on the executor the study names."""
+    """Run the engine on the executor the study names; `proposed` replaces its samplers."""
     study, stop = record.study, record.path / "stop"
     if not _anything_left(record):
         return
@@ -104,7 +106,7 @@ def _search(
                 "--address and --dashboard need `resources: {executor: ray}` in the study"
             )
         _settle(record, evaluator, provenance)
-        with _engine(record, evaluator, 1, showing) as engine:
+        with _engine(record, evaluator, 1, showing, proposed) as engine:
             run_inline(engine, evaluator, stop)
         return
     if address is not None:
@@ -118,7 +120,7 @@ def _search(
         if dashboard:
             showing.note(dashboard_lines())
         _settle(record, evaluator, provenance, cluster=address is not None or not ours)
-        with _engine(record, evaluator, slots, showing) as engine:
+        with _engine(record, evaluator, slots, showing, proposed) as engine:
             run_on_tune(engine, evaluator, stop)
     finally:
         if isinstance(evaluator, Trained):
@@ -128,9 +130,15 @@ def _search(
 
 
 @contextlib.contextmanager
-def _engine(record: Record, evaluator: Evaluator, slots: int, showing: Showing) -> Iterator[Engine]:
+def _engine(
+    record: Record,
+    evaluator: Evaluator,
+    slots: int,
+    showing: Showing,
+    proposed: Sequence[Proposer] | None,
+) -> Iterator[Engine]:
     """Hold an engine while an executor runs it; then say what came of the search."""
-    made = proposers(record.study, evaluator, slots)
+    made = proposers(record.study, evaluator, slots) if proposed is None else proposed
     engine = Engine(record, made, slots=slots, showing=showing)
     try:
         yield engine

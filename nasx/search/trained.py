@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
     from nasx.space import Space
     from nasx.study import Study
-    from nasx.tasks.base import Task
+    from nasx.tasks.base import Split, Task
     from nasx.training import Training
 
 SAVE_EVERY = 20.0  # seconds of training between checkpoints inside a segment
@@ -28,6 +28,7 @@ class Trained:
     """Evaluate candidates of a study by training them on its task."""
 
     cheap = False
+    split: Split = "valid"  # which one the scores are of
 
     def __init__(self, study: Study, run: Path, base: Path) -> None:
         self.study, self.run_folder, self.base = study, run, base
@@ -103,7 +104,7 @@ class Trained:
         return found["it"].median_ms
 
     def run(self, ticket: Ticket) -> Iterator[Report]:
-        """Train from the checkpoint (if any) to `until`; score a decided copy on valid."""
+        """Train from the checkpoint (if any) to `until`; score a decided copy on `split`."""
         candidate = self.candidate(ticket)
         folder = Path(ticket.folder)
         known = dict(ticket.known)
@@ -116,7 +117,7 @@ class Trained:
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
-        scores = training.score("valid")
+        scores = training.score(self.split)
         training.save(folder / "checkpoint")
         write_curve(folder / "curve.csv", training.curve)
         diagnosis = {}

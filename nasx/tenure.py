@@ -1,6 +1,6 @@
-"""One driver at a time: the claim on a record that several machines could write.
+"""One driver at a time: its tenure of a record that several machines could write.
 
-A thread renews the claim, so that it outlives any trial. Times are the database's: the clocks of
+A thread renews the tenure, so that it outlives any trial. Times are the database's: the clocks of
 two machines may disagree by more than a driver may be silent.
 """
 
@@ -23,7 +23,7 @@ SILENT = 60.0  # seconds after which a driver counts as dead
 
 
 class Notes(Protocol):
-    """What a claim needs of a record's database."""
+    """What a tenure needs of a record's database."""
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return a study attribute."""
@@ -38,7 +38,7 @@ class Notes(Protocol):
         """Give back this thread's connection."""
 
 
-class Claim:
+class Tenure:
     """This driver's hold on a record; `demand` refuses once another driver has taken it."""
 
     def __init__(self, notes: Notes) -> None:
@@ -57,7 +57,7 @@ class Claim:
                 "wait for it or stop it"
             )
         self._write()
-        time.sleep(0.2)  # two drivers that claim at once: the later write wins, the other sees it
+        time.sleep(0.2)  # two drivers that take at once: the later write wins, the other sees it
         self._renew()
         self.demand()
         self._thread.start()
@@ -118,4 +118,4 @@ def _gone(holder: Mapping[str, Any]) -> bool:
 
 
 def _thread_name(token: str) -> str:
-    return f"nasx-claim-{token}"
+    return f"nasx-tenure-{token}"
