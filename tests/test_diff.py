@@ -224,6 +224,19 @@ def test_volumes_of_draws_are_those_one_by_one(objectives, n, both, seed):
     assert volumes(draws, corner) == pytest.approx(expected, abs=1e-9)
 
 
+def test_volumes_of_a_large_front_are_estimated_alike_in_every_draw():
+    rng = np.random.default_rng(0)
+    costs = rng.uniform(0, 1, (60, 3))
+    scores = 1 - costs.mean(axis=1) + rng.normal(0, 0.05, (40, 60))
+    draws = np.concatenate([scores[:, :, None], np.repeat(costs[None], 40, axis=0)], axis=2)
+    corner = np.full(4, 1.1)
+    found = volumes(draws, corner)
+    exact = np.array([hypervolume(p, corner.tolist(), ["minimize"] * 4) for p in draws])
+    assert found == pytest.approx(exact, rel=0.03)
+    errors = (found - found[0]) - (exact - exact[0])
+    assert errors.std() < 0.1 * exact.std()
+
+
 def planted_curve(rng, n, scatter=2.0):
     macs = np.sort(rng.uniform(1e6, 8e6, n))
     return macs, 55 + 14 * np.log(macs / 1e6) - np.abs(rng.normal(0, scatter, n))

@@ -84,7 +84,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Pool:
-    """What may stand on one run's front, its front, and draws of its losses (d, n, m)."""
+    """What may stand on one run's front, its front, and draws of its losses (1 + d, n, m)."""
 
     run: Snapshot
     pool: list[Observation]
@@ -159,8 +159,9 @@ def _interval(change: float, old: _Pool, new: _Pool, corner: Floats) -> tuple[fl
     if old.draws is None or new.draws is None:
         return None
     drawn = volumes(new.draws, corner) - volumes(old.draws, corner)
+    drawn += change - drawn[0]  # the first is as observed, and may be estimated like the others
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail)).tolist()
+    low, high = np.quantile(drawn[1:], (tail, 1 - tail)).tolist()
     # Reflected; where the bias exceeds the spread, what was observed still belongs to it.
     return min(2 * change - high, change), max(2 * change - low, change)
 
@@ -199,7 +200,7 @@ def _chance(here: _Pool, there: _Pool, index: int) -> float | None:
     if here.draws is None or there.draws is None:
         return None
     reached = np.any(np.all(there.draws <= here.draws[:, [index]], axis=2), axis=1)
-    return float(1 - reached.mean())
+    return float(1 - reached[1:].mean())
 
 
 def _side(pool: _Pool, area: float) -> Side:

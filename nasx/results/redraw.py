@@ -31,23 +31,25 @@ def redrawn(
     noises: Sequence[Noise],
     rng: np.random.Generator,
 ) -> list[Floats] | None:
-    """Return each pool's losses (DRAWS, n, m), or None where a score's noise is not known.
+    """Return each pool's losses (1 + DRAWS, n, m), or None where a score's noise is not known.
 
-    A training that stands in several pools is drawn once for all, and a network's scores share
-    their luck. The draws depend on the set of trainings, not on the order of the pools.
+    The first are as observed. A training that stands in several pools is drawn once for all, and
+    a network's scores share their luck. What is drawn depends on the set of trainings, not on the
+    order of the pools.
     """
     if not all(noise.known for noise in noises):
         return None
     order = sorted({_identity(o) for pool in pools for o in pool})
     place = {name: i for i, name in enumerate(order)}
-    luck = rng.standard_normal((DRAWS, len(order)))
+    luck = rng.standard_normal((1 + DRAWS, len(order)))
+    luck[0] = 0.0
     names, streams = list(study.objectives), rng.integers(2**63, size=len(noises))
     found = []
     for pool in pools:
-        drawn = np.repeat(losses(points(pool, study), directions(study))[None], DRAWS, axis=0)
+        drawn = np.repeat(losses(points(pool, study), directions(study))[None], len(luck), axis=0)
         own = luck[:, [place[_identity(o)] for o in pool]]
         for noise, stream in zip(noises, streams, strict=True):
-            errors = noise.errors(pool, DRAWS, np.random.default_rng(stream))
+            errors = noise.errors(pool, len(luck), np.random.default_rng(stream))
             drawn[:, :, names.index(noise.score)] += own * errors
         found.append(drawn)
     return found
