@@ -37,7 +37,7 @@ def header(record: Snapshot, study: Study) -> str:
 def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
     provenance = record.provenance
     machine, versions = _dict(provenance.get("machine")), _dict(provenance.get("versions"))
-    originals = [t for t in record.trials if t.replicate_of is None]
+    originals = [t for t in record.trials if t.searched]
     twins = len(record.trials) - len(originals)
     states = [t.state for t in originals]
     words = {State.COMPLETE: "full", State.STOPPED: "stopped", State.FAILED: "failed"}

@@ -116,7 +116,7 @@ def hypervolume_history(snapshot: Snapshot) -> list[tuple[int, float]]:
     ways = directions(study)
     members: list[list[float]] = []
     volume, rows = 0.0, []
-    for number in sorted(t.number for t in snapshot.trials):
+    for number in sorted(t.number for t in snapshot.trials if t.searched):
         point = scored.get(number)
         if point is not None:
             grown = [*members, point]

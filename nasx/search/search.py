@@ -20,7 +20,7 @@ from nasx.search.inline import run_inline
 from nasx.search.joining import prepare_joining
 from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
-from nasx.search.replicates import missing_replicate
+from nasx.search.replicates import Repeats
 from nasx.search.showing import Showing, left_tidy
 from nasx.search.timing import settle
 from nasx.search.trained import Trained, wants_latency
@@ -96,7 +96,8 @@ def _search(
 ) -> None:
     """Run the engine on the executor the study names."""
     study, stop = record.study, record.path / "stop"
-    if not _anything_left(record):
+    repeats = Repeats(record, evaluator)
+    if not _anything_left(record, repeats):
         return
     if evaluator.cheap or study.resources.executor == "inline":
         if address or dashboard:
@@ -104,7 +105,7 @@ def _search(
                 "--address and --dashboard need `resources: {executor: ray}` in the study"
             )
         _settle(record, evaluator, provenance)
-        with _engine(record, evaluator, 1, showing) as engine:
+        with _engine(record, evaluator, repeats, 1, showing, provenance) as engine:
             run_inline(engine, evaluator, stop)
         return
     if address is not None:
@@ -118,7 +119,7 @@ def _search(
         if dashboard:
             showing.note(dashboard_lines())
         _settle(record, evaluator, provenance, cluster=address is not None or not ours)
-        with _engine(record, evaluator, slots, showing) as engine:
+        with _engine(record, evaluator, repeats, slots, showing, provenance) as engine:
             run_on_tune(engine, evaluator, stop)
     finally:
         if isinstance(evaluator, Trained):
@@ -128,14 +129,25 @@ def _search(
 
 
 @contextlib.contextmanager
-def _engine(record: Record, evaluator: Evaluator, slots: int, showing: Showing) -> Iterator[Engine]:
+def _engine(
+    record: Record,
+    evaluator: Evaluator,
+    repeats: Repeats,
+    slots: int,
+    showing: Showing,
+    provenance: dict[str, Any],
+) -> Iterator[Engine]:
     """Hold an engine while an executor runs it; then say what came of the search."""
     made = proposers(record.study, evaluator, slots)
-    engine = Engine(record, made, slots=slots, showing=showing)
+    engine = Engine(record, made, repeats, slots=slots, showing=showing)
     try:
         yield engine
     finally:
         engine.close()
+        without = repeats.controls.without
+        provenance["without_control"] = {**provenance.get("without_control", {}), **without}
+        for reason in dict.fromkeys(without.values()):
+            showing.note(f"no control: {reason}")
     _verdict(engine)
 
 
@@ -199,10 +211,10 @@ def stopped_at(trials: Sequence[Trial], budget: int) -> str:
     return f"stopped: {', '.join(parts)}"
 
 
-def _anything_left(record: Record) -> bool:
-    begun = sum(t.replicate_of is None for t in record.trials)
+def _anything_left(record: Record, repeats: Repeats) -> bool:
+    begun = sum(t.searched for t in record.trials)
     fewer = begun < record.study.search.trials
-    return fewer or bool(record.unfinished) or missing_replicate(record) is not None
+    return fewer or bool(record.unfinished) or repeats.next() is not None
 
 
 def proposers(study: Study, evaluator: Evaluator, slots: int = 1) -> list[Proposer]:
