@@ -1,11 +1,11 @@
 """How sure a front is: the probability that each candidate stands on it (numpy only).
 
-A draw resamples whole replicates: every candidate's mean is moved by the mean of as many residuals
-as it has trainings, a residual being one training's difference from its candidate's mean in all
-columns together, and the front is taken anew. Two or three replicates know their own spread badly,
-so residuals are pooled over the candidates, widened for the mean that they were taken from, and
-scaled in each draw by how uncertain the pooled variance itself is (sqrt(nu / chi2(nu)), as in
-Student's t). Resampling a candidate's own replicates, without that, is too sure of itself.
+A draw resamples whole replicates (a multiplier bootstrap): every candidate's mean is moved by a
+random combination of residuals, a residual being one training's difference from its candidate's
+mean in all columns together, and the front is taken anew. Two or three replicates know their own
+spread badly, so residuals are pooled over the candidates, and scaled in each draw by how uncertain
+the pooled variance itself is (sqrt(nu / chi2(nu)), as in Student's t). Picking among a candidate's
+own replicates, without that, is too sure of itself, and with two or three of them mostly ties.
 
 What a stated probability is worth was measured on planted fronts (tests/test_membership.py and
 docs/evidence.md have the figures).
@@ -22,6 +22,7 @@ from nasx.results.dominance import Floats, losses
 
 DRAWS = 2000  # Monte Carlo error of a probability: at most .011
 CELLS = 4_000_000  # comparisons in memory at once
+FAR = 3.0  # standard deviations that one training hardly moves
 FEW = 40  # candidates that are all compared; of more, those far behind are left out first
 
 Bound = tuple[int, str, float]  # column, "<=" or ">=", limit
@@ -46,22 +47,22 @@ def membership(
     if not (counts > 1).any():
         return None
     means = np.array([r.mean(axis=0) for r in replicates])
-    residuals = np.concatenate(
-        [(r - r.mean(axis=0)) * np.sqrt(len(r) / (len(r) - 1)) for r in replicates if len(r) > 1]
-    )
-    freedom = int((counts[counts > 1] - 1).sum())
+    freedom = int((counts - 1).sum())
+    residuals = np.concatenate([r - r.mean(axis=0) for r in replicates]) / np.sqrt(freedom)
+    # Normal weights times all residuals have the law of fewer weights times their triangle.
+    triangle = np.linalg.qr(residuals, mode="r")
     scale = np.sqrt(freedom / generator.chisquare(freedom, draws))
+    spread = np.sqrt((residuals**2).sum(axis=0))  # standard deviation of one training
     found = np.zeros(len(means))
-    reach = np.abs(residuals).max(axis=0) * float(np.quantile(scale, 0.999))
+    reach = FAR * spread * float(np.quantile(scale, 0.99))
     kept = _contested(means, directions, reach, bounded=bool(bounds))
     ways = list(directions)
     per = max(1, CELLS // (len(kept) ** 2 * len(ways)))
     for start in range(0, draws, per):
         some = scale[start : start + per]
-        moved = np.empty((len(some), len(kept), means.shape[1]))
-        for place, i in enumerate(kept):
-            chosen = generator.integers(len(residuals), size=(len(some), counts[i]))
-            moved[:, place] = means[i] + residuals[chosen].mean(axis=1) * some[:, None]
+        weights = generator.standard_normal((len(some), len(kept), len(triangle)))
+        noise = weights @ triangle / np.sqrt(counts[kept])[:, None]
+        moved = means[kept] + noise * some[:, None, None]
         found[kept] += _stand(moved, ways, bounds).sum(axis=0)
     probability: Floats = found / draws
     return probability

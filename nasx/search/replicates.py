@@ -59,16 +59,16 @@ class Repeats:
 
     def _control(self) -> Repeat | None:
         """Return a control that is missing, with a seed that its member completed."""
-        from nasx.results.front import front
+        from nasx.results.observed import observations, on_front
 
         study, trials = self.record.study, self.record.trials
         waiting = any(t.replicate_of is not None for t in trials if self._open(t))
         if study.final.controls == "none" or waiting:
             return None
-        for entry in front(self._snapshot(), latency="provisional"):
-            member = self.record.trial(int(entry["trial"][1:]))
+        for found in on_front(observations(self._snapshot(), "provisional"), study):
+            member = found.trial
             made = {t.seed for t in trials if t.control_of == member.number}
-            left = [seed for seed in entry["seeds"] if seed not in made]
+            left = [t.seed for t in found.trials if t.seed not in made]
             control = self.controls.of(member) if left else None
             if control is None or (control.fault is not None and made):
                 continue
@@ -97,12 +97,14 @@ def repeated(snapshot: Snapshot) -> list[Trial]:
 
     Latencies are provisional here: the quiet pass comes after the replicates.
     """
-    from nasx.results.front import front, near_front
+    from nasx.results.front import near_front
+    from nasx.results.observed import observations, on_front
 
+    study = snapshot.study
     once = replace(snapshot, trials=tuple(t for t in snapshot.trials if t.searched))
-    members = [int(entry["trial"][1:]) for entry in front(once, latency="provisional")]
-    near = near_front(once, snapshot.study.final.neighbours) if members else []
-    return [snapshot.trial(number) for number in (*members, *near)]
+    members = [o.trial for o in on_front(observations(once, "provisional"), study)]
+    near = near_front(once, study.final.neighbours) if members else []
+    return [*members, *(snapshot.trial(number) for number in near)]
 
 
 def again_of(original: Trial, study: Study, seed: int, origin: str) -> Trial:
