@@ -20,8 +20,10 @@ from dashboards._points import (
     space_name,
     staircase,
 )
+from dashboards._repeats import chance, seeds_text
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
+from nasx.results.repeats import LEAST
 from nasx.study import Study
 from nasx.trial import Snapshot
 
@@ -29,6 +31,11 @@ TITLE = "The front"
 ORDER = 10
 WHY = "Each point is one network; those on the line cannot be beaten in both quantities shown."
 WIDE = True
+FILL = (
+    "A point is filled by the probability that it stands on the front when trained with other "
+    "seeds: solid is certain, a pale ring may be there or not. Bars are one standard deviation "
+    "between seeds."
+)
 
 ROLES: dict[Role, str] = {
     "front": "on the front",
@@ -92,6 +99,8 @@ def draw(info: Info) -> go.Figure:
                 _markers(figure, info, chosen, role, style)
     _marks(figure, info)
     _legend(figure, info)
+    if any(p.membership is not None for p in scored):
+        look.note(figure, FILL)
     shown = [p for p in scored if info.x in p.values and info.y in p.values]
     figure.update_xaxes(title_text=look.title(info.x), **scale(shown, info.x))
     figure.update_yaxes(title_text=look.title(info.y), **scale(shown, info.y))
@@ -145,7 +154,7 @@ def _markers(
         x=[p.values.get(info.x) for p in chosen],
         y=[p.values.get(info.y) for p in chosen],
         mode="markers",
-        marker={**looks[role], "symbol": symbol},
+        marker={**looks[role], **_sure(chosen, role, colour), "symbol": symbol},
         error_y=_bars(chosen, info.y, colour) if role == "front" else None,
         customdata=[p.number for p in chosen],
         text=[hover(p, info.objectives) for p in chosen],
@@ -154,6 +163,26 @@ def _markers(
         visible=role != "stopped",
         meta={"role": role},
     )
+
+
+def _sure(chosen: list[Point], role: Role, colour: str) -> dict[str, Any]:
+    """Fill points by the probability that they stand on the front, where it is known.
+
+    A ring in full colour around a pale fill is a place that other seeds may take away or give.
+    """
+    if role not in ("front", "dominated") or all(p.membership is None for p in chosen):
+        return {}
+    known = [p.membership or 0.0 for p in chosen]
+    least = LEAST if role == "dominated" else 0.0
+    faint = look.faded(colour, 0.28)
+    return {
+        "opacity": 1,
+        "color": [look.faded(colour, 0.12 + 0.88 * p) if p >= least else faint for p in known],
+        "line": {
+            "width": [1.6 if p >= least else 0.0 for p in known],
+            "color": colour,
+        },
+    }
 
 
 def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:
@@ -165,6 +194,10 @@ def hover(point: Point, axes: Sequence[str]) -> str:
     """Return the label of a point: its name, where it stands, its objectives."""
     space = look.text(space_name(point.trial.space))
     lines = [f"<b>{point.trial.name}</b>  {space}, {ROLES[point.role]}"]
+    if point.membership is not None and point.role in ("front", "dominated"):
+        lines.append(f"on the front with probability {chance(point.membership)}")
+    if point.lost:
+        lines.append(seeds_text(point))
     for axis in axes:
         if axis in point.values:
             sd, seeds = point.spread.get(axis, (0.0, 1))

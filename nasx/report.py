@@ -55,14 +55,16 @@ def page(record: Snapshot) -> str:
     from plotly.offline import get_plotlyjs
 
     from dashboards import _opening as opening
+    from dashboards import _repeats as repeats
     from dashboards import _sections as sections
     from dashboards._data import page_data
     from dashboards._markup import esc
+    from dashboards._points import points
     from dashboards._verdict import findings
     from nasx.registry import figures
 
     study = record.study
-    data = page_data(record, study)
+    data, found = page_data(record, study), points(record, study)
     drawn = {module.__name__.rpartition(".")[2]: module for module in figures()}
     front = drawn.pop("pareto")
     body = [
@@ -70,6 +72,8 @@ def page(record: Snapshot) -> str:
         opening.verdict(findings(record, study), record),
         _front(front, record, data),
         sections.front_table(record, study),
+        repeats.contenders(found, study),
+        repeats.controls(found, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',
         sections.failures(record),
         sections.refused(record),
