@@ -76,7 +76,7 @@ def controls(found: list[Point], study: Study) -> str:
         head(AXES[axis].label, "member", number=True),
         head(AXES[axis].label, "its control", number=True),
         head("difference", "95 % interval", number=True),
-        head("", "worse · better than the control"),
+        head("", "worse | better"),
         head("MACs", "control to member", number=True),
         head("seeds", "paired", number=True),
     ]
@@ -108,7 +108,7 @@ def _row(point: Point, axis: str, limits: tuple[float, float]) -> str:
         f'{first}<td class="num">{amount(axis, score["member"])}</td>'
         f'<td class="num">{amount(axis, score["control"])}</td>'
         f'<td class="num">{bound(difference(score, axis))}{only}</td>'
-        f"<td>{_drawn(score, axis, limits)}</td>"
+        f'<td class="drawn">{_drawn(score, axis, limits)}</td>'
         f'<td class="num">{ratio}</td><td class="num">{control["n"]}</td></tr>'
     )
 
@@ -132,14 +132,13 @@ def _lost(point: Point) -> list[str]:
 
 
 def _limits(members: list[Point], axis: str) -> tuple[float, float]:
-    """Return the range that all intervals are drawn on; it holds 0."""
+    """Return the range that all intervals are drawn on, 0 in its middle."""
     ends = [0.0]
     for point in members:
         score = (point.control or {})["scores"].get(axis, {})
         ends += [score[k] for k in ("low", "high", "difference") if score.get(k) is not None]
-    low, high = min(ends), max(ends)
-    room = 0.06 * (high - low) or 1.0
-    return low - room, high + room
+    most = 1.06 * max(abs(end) for end in ends) or 1.0
+    return -most, most
 
 
 def _drawn(score: dict[str, Any], axis: str, limits: tuple[float, float]) -> str:

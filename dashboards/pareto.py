@@ -23,7 +23,6 @@ from dashboards._points import (
 from dashboards._repeats import chance, seeds_text
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
-from nasx.results.repeats import LEAST
 from nasx.study import Study
 from nasx.trial import Snapshot
 
@@ -32,9 +31,9 @@ ORDER = 10
 WHY = "Each point is one network; those on the line cannot be beaten in both quantities shown."
 WIDE = True
 FILL = (
-    "A point is filled by the probability that it stands on the front when trained with other "
-    "seeds: solid is certain, a pale ring may be there or not. Bars are one standard deviation "
-    "between seeds."
+    "The darker a point, the likelier it stands on the front when trained with other seeds: a "
+    "solid one is certain, a pale ring may lose its place, a dark one behind the line may take it. "
+    "Bars are one standard deviation between seeds."
 )
 
 ROLES: dict[Role, str] = {
@@ -168,21 +167,15 @@ def _markers(
 def _sure(chosen: list[Point], role: Role, colour: str) -> dict[str, Any]:
     """Fill points by the probability that they stand on the front, where it is known.
 
-    A ring in full colour around a pale fill is a place that other seeds may take away or give.
+    Members keep a ring in full colour, so that a pale one is not taken for a dominated point.
     """
     if role not in ("front", "dominated") or all(p.membership is None for p in chosen):
         return {}
     known = [p.membership or 0.0 for p in chosen]
-    least = LEAST if role == "dominated" else 0.0
-    faint = look.faded(colour, 0.28)
-    return {
-        "opacity": 1,
-        "color": [look.faded(colour, 0.12 + 0.88 * p) if p >= least else faint for p in known],
-        "line": {
-            "width": [1.6 if p >= least else 0.0 for p in known],
-            "color": colour,
-        },
-    }
+    if role == "front":
+        fill = [look.faded(colour, 0.12 + 0.88 * p) for p in known]
+        return {"color": fill, "line": {"width": 1.6, "color": colour}}
+    return {"color": [look.faded(colour, 0.28 + 0.72 * p) for p in known], "opacity": 1}
 
 
 def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:

@@ -137,7 +137,7 @@ def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     goals = f"all {len(record.study.objectives)} objectives" if several else "both objectives"
     return (
         f'<section class="card"><h2>{esc(module.TITLE)}</h2><p class="why">{esc(module.WHY)} '
-        f"Full colour marks the front of {goals}. Click a point to open it.</p>"
+        f"Large points are the front of {goals}. Click a point to open it.</p>"
         f'<div class="pickers"><label>Across <select id="axis-x">{options(data["x"])}</select>'
         f'</label><label>Up <select id="axis-y">{options(data["y"])}</select></label>'
         '<label><input type="checkbox" id="show-stopped"> trials stopped early</label></div>'

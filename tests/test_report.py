@@ -262,7 +262,8 @@ def test_the_live_data_counts_and_draws(serving: live.Server) -> None:
     assert dict(data["states"])["refused"] == 3
     assert (data["done"], data["trials"]) == (10, 48)
     assert data["running"] == [["t0010", "1 k of 9 k samples (11 %)", "gp"]]
-    assert data["failures"] == [["t0009", "ValueError: <b>bad</b>"]]
+    assert data["failures"][-1] == ["t0009", "ValueError: <b>bad</b>"]
+    assert {name for name, _ in data["failures"]} == {"t0009", "t0015", "t0016"}
     assert data["front"]["data"]
     assert data["growth"]["data"]
 
