@@ -7,6 +7,7 @@ from typing import Any
 from dashboards._markup import bound, esc, head, section, table
 from dashboards._points import Point, primary
 from nasx.axes import AXES
+from nasx.cost.matched import MATCHED
 from nasx.quantity import amount
 from nasx.results.repeats import LEAST
 from nasx.study import Study
@@ -73,18 +74,18 @@ def controls(found: list[Point], study: Study) -> str:
     limits = _limits(members, axis)
     heads = [
         head("trial", ""),
-        head(AXES[axis].label, "member", number=True),
-        head(AXES[axis].label, "its control", number=True),
         head("difference", "95 % interval", number=True),
         head("", "worse | better"),
+        head(AXES[axis].label, "member", number=True),
+        head(AXES[axis].label, "its control", number=True),
         head("MACs", "control to member", number=True),
         head("seeds", "paired", number=True),
     ]
     rows = "".join(_row(p, axis, limits) for p in members)
     why = (
-        "The same network with the technique switched off, trained with the same seeds at the same "
-        "count of MACs: what the technique itself adds. Seeds are paired; an interval that holds 0 "
-        "shows no effect."
+        "The same network with the technique switched off, trained with the same seeds at MACs "
+        f"within {MATCHED:.0%}: what the technique itself adds. Seeds are paired; where the "
+        "interval holds 0, the two cannot be told apart."
     )
     lost = [f"{p.trial.name}: {text}" for p in members for text in _lost(p)]
     below = f'<p class="note">{esc("; ".join(lost))}.</p>' if lost else ""
@@ -98,17 +99,16 @@ def _row(point: Point, axis: str, limits: tuple[float, float]) -> str:
     )
     score = control["scores"].get(axis)
     if control["reason"] or score is None:
-        value = amount(axis, point.values.get(axis))
         why = esc(control["reason"] or "no score in common")
-        return f'{first}<td class="num">{value}</td><td colspan="5" class="none">{why}</td></tr>'
+        return f'{first}<td colspan="6" class="none">{why}</td></tr>'
     mine, its = control["macs"]["member"], control["macs"]["control"]
     ratio = f"{its / mine:.3f}" if mine and its is not None else "–"
     only = "" if score["low"] is not None else " <small>one pair, no interval</small>"
     return (
-        f'{first}<td class="num">{amount(axis, score["member"])}</td>'
-        f'<td class="num">{amount(axis, score["control"])}</td>'
-        f'<td class="num">{bound(difference(score, axis))}{only}</td>'
+        f'{first}<td class="num">{bound(difference(score, axis))}{only}</td>'
         f'<td class="drawn">{_drawn(score, axis, limits)}</td>'
+        f'<td class="num">{amount(axis, score["member"])}</td>'
+        f'<td class="num">{amount(axis, score["control"])}</td>'
         f'<td class="num">{ratio}</td><td class="num">{control["n"]}</td></tr>'
     )
 

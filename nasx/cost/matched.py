@@ -20,8 +20,8 @@ def unmatched(member: Mapping[str, Any], control: Mapping[str, Any], name: str) 
     mine, its = int(member.get("macs") or 0), int(control.get("macs") or 0)
     if abs(its - mine) <= MATCHED * mine:
         return None
-    off = f"{abs(its - mine) / mine:.1%} off" if mine else "no share of nothing"
+    off = f"{abs(its - mine) / mine:.1%} off, " if mine else ""
     return (
-        f"its cost is not matched: {its:,} MACs against the {mine:,} of {name} ({off}, and at "
-        f"most {MATCHED:.0%} is a match); change control(shape) of the space"
+        f"its cost is not matched: {its:,} MACs against the {mine:,} of {name} ({off}a match is "
+        f"within {MATCHED:.0%}); change control(shape) of the space"
     )

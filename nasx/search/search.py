@@ -98,6 +98,7 @@ def _search(
     study, stop = record.study, record.path / "stop"
     repeats = Repeats(record, evaluator)
     if not _anything_left(record, repeats):
+        _tell_controls(repeats, showing, provenance)
         return
     if evaluator.cheap or study.resources.executor == "inline":
         if address or dashboard:
@@ -144,11 +145,17 @@ def _engine(
         yield engine
     finally:
         engine.close()
-        without = repeats.controls.without
-        provenance["without_control"] = {**provenance.get("without_control", {}), **without}
-        for reason in dict.fromkeys(without.values()):
-            showing.note(f"no control: {reason}")
+        _tell_controls(repeats, showing, provenance)
     _verdict(engine)
+
+
+def _tell_controls(repeats: Repeats, showing: Showing, provenance: dict[str, Any]) -> None:
+    """Say and keep which members have no control and why, one line for each reason."""
+    without = repeats.controls.without
+    if without:
+        provenance["without_control"] = {**provenance.get("without_control", {}), **without}
+    for reason in dict.fromkeys(without.values()):
+        showing.note(f"no control: {reason}")
 
 
 def _settle(
