@@ -58,6 +58,10 @@ class FinalPass(Strict):
     controls: Literal["none", "front"] = "none"
     neighbours: int = Field(3, ge=0)
 
+    def again(self) -> int:
+        """Return how many trainings each front member gets after the search."""
+        return self.seeds - 1 + (self.seeds if self.controls == "front" else 0)
+
 
 class Measure(Strict):
     """Where and how latency is measured: one setting for every arm of a study."""

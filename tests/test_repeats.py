@@ -13,6 +13,7 @@ from torch import nn
 from nasx.cost.matched import unmatched
 from nasx.errors import Interrupted
 from nasx.files import read_json
+from nasx.record import Record
 from nasx.results.evidence import replicate_spread
 from nasx.results.front import contenders, front, near_front
 from nasx.results.observed import observations
@@ -229,6 +230,25 @@ def test_an_unmatched_cost_is_refused_with_both_numbers(tmp_path: Path) -> None:
         entry = next(e for e in front(found) if e["trial"] == member.name)
         assert entry["control"]["reason"] == row.reason
         assert (entry["control"]["n"], entry["control"]["scores"]) == (0, {})
+
+
+def test_a_kill_before_a_refusal_is_told_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, journal = asked(space=f"{__file__}:Dear", final={"controls": "front"}), tmp_path / "j"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "fail", killed)
+        with pytest.raises(Interrupted):
+            ran(tmp_path / "run", wanted, Noisy(journal=journal))
+    assert Run(tmp_path / "run").snapshot().trials[-1].control_of is not None
+    found = ran(tmp_path / "run", wanted, Noisy(journal=journal))
+    assert all(t.state is State.FAILED and "not matched" in t.reason for t in kinds(found)[2])
+    started = {int(line.split()[1]) for line in journal.read_text().splitlines()}
+    assert started == {t.number for t in found.trials if t.searched}
 
 
 def test_costs_are_matched_within_two_percent_unless_the_work_is_no_mac() -> None:

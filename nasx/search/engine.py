@@ -75,6 +75,9 @@ class Engine:
             for outcome in remembered(self._folder(trial.number), trial.key):
                 if outcome.rung not in {r.rung for r in trial.rungs}:
                     self._tell(outcome)
+            fault = self.repeats.fault(trial)  # a kill may have come before it was told
+            if fault is not None and trial.number in self.record.unfinished:
+                self.record.fail(trial.number, fault)
             waiting = self.record.progress(trial.number).phase == "paused"
             if trial.number in self.record.unfinished and not waiting:
                 self.queue.append(trial.number)

@@ -44,6 +44,13 @@ class Repeats:
         """Return a row to commit, or None where nothing is left to train again."""
         return self._replicate() or self._control()
 
+    def fault(self, trial: Trial) -> str | None:
+        """Return why a row that is open may not be trained: its control was refused."""
+        if trial.control_of is None:
+            return None
+        control = self.controls.of(self.record.trial(trial.control_of))
+        return None if control is None else control.fault
+
     def _replicate(self) -> Repeat | None:
         """Return a replicate that is missing; one that failed is not tried again."""
         study, trials = self.record.study, self.record.trials
