@@ -164,11 +164,7 @@ class Engine:
     def _again(self) -> Ticket | None:
         """Commit what is trained again after the search, up to the first that can be trained."""
         while (found := self.repeats.next()) is not None:
-            trial = self.record.add(found.trial, {}, {}, found.known)
-            folder = self._folder(trial.number)
-            folder.mkdir(parents=True, exist_ok=True)
-            if found.card is not None:
-                write_json(folder / "cost.json", found.card, durable=False)
+            trial = self.repeats.commit(found)
             if found.fault is None:
                 return self._dispatch(trial.number, trial.first_rung, found.known)
             self.showing.trial(self.record.fail(trial.number, found.fault))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nasx.files import write_json
 from nasx.search.controls import Controls
 from nasx.search.tickets import known_costs
 from nasx.trial import Snapshot, State, Trial
@@ -43,6 +44,15 @@ class Repeats:
     def next(self) -> Repeat | None:
         """Return a row to commit, or None where nothing is left to train again."""
         return self._replicate() or self._control()
+
+    def commit(self, repeat: Repeat) -> Trial:
+        """Commit a row and make its folder, with the cost of a network not counted before."""
+        trial = self.record.add(repeat.trial, {}, {}, repeat.known)
+        folder = self.record.path / "trials" / trial.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if repeat.card is not None:
+            write_json(folder / "cost.json", repeat.card, durable=False)
+        return trial
 
     def fault(self, trial: Trial) -> str | None:
         """Return why a row that is open may not be trained: its control was refused."""
