@@ -7,6 +7,7 @@ from typing import Any
 
 from dashboards._files import curve, layers, rule, thinned
 from dashboards._points import Point, cost_axis, known_axes, points, primary, space_name
+from dashboards._repeats import chance, difference
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
 from nasx.study import Study
@@ -50,8 +51,14 @@ def page_data(record: Snapshot, study: Study) -> dict[str, Any]:
         "trials": [_trial(p, record, p.number in detailed) for p in found],
         "replicates": [
             {"name": t.name, "of": t.replicate_of, "seed": t.seed, "state": t.state,
-             "samples": t.samples, "values": t.values}
+             "samples": t.samples, "values": t.values, "reason": t.reason}
             for t in record.trials if t.replicate_of is not None
+        ],
+        "controls": [
+            {"name": t.name, "of": t.control_of, "seed": t.seed, "state": t.state,
+             "candidate": t.candidate, "samples": t.samples, "values": t.values,
+             "reason": t.reason}
+            for t in record.trials if t.control_of is not None
         ],
         "rejections": [
             {"space": r.space, "candidate": r.candidate, "constraint": r.constraint,
@@ -94,6 +101,9 @@ def _trial(point: Point, record: Snapshot, detailed: bool) -> dict[str, Any]:
         "values": point.values,
         "shown": {axis: amount(axis, v) for axis, v in point.values.items() if axis in AXES},
         "spread": {axis: list(pair) for axis, pair in point.spread.items()},
+        "membership": point.membership,
+        "again": _again(point, record.study),
+        "control": point.control,
         "test": point.test,
         "test_shown": {axis: amount(axis, v) for axis, v in point.test.items()},
         "measured": point.measured,
@@ -126,6 +136,29 @@ def _of_latency(final: Final | None) -> Iterator[str]:
         yield "Other work disturbed the measurement of its latency."
     if latency.get("same_as"):
         yield f"Its latency cannot be told from that of {', '.join(latency['same_as'])}."
+
+
+def _again(point: Point, study: Study) -> list[str]:
+    """Return sentences on what was trained again: how sure its place is, what failed."""
+    said = []
+    if point.membership is not None and point.role in ("front", "dominated"):
+        seeds = f"{point.seeds} seed{'s' if point.seeds > 1 else ''}"
+        said.append(f"On the front with a probability of {chance(point.membership)}, from {seeds}.")
+    for t in point.lost:
+        reason = t.reason or "no reason recorded"
+        said.append(f"Its replicate {t.name} (seed {t.seed}) failed: {reason}.")
+    if point.lost:
+        mean = f"the mean of {point.seeds}" if point.seeds > 1 else "one training alone"
+        said.append(f"Its values are {mean}, not of {point.seeds + len(point.lost)}.")
+    if point.control is not None:
+        axis = primary(study)
+        score = point.control["scores"].get(axis)
+        if score is not None:
+            pairs = f"{point.control['n']} pair{'s' if point.control['n'] > 1 else ''} of seeds"
+            said.append(f"Against its control: {difference(score, axis)}, from {pairs}.")
+        elif point.control["reason"]:
+            said.append(f"No comparison with a control: {point.control['reason']}.")
+    return said
 
 
 def _varies(found: list[Point], axis: str) -> bool:

@@ -25,7 +25,7 @@ ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
 def live_data(record: Snapshot) -> dict[str, Any]:
     """Return counts, tables and figures; `version` changes when a figure may."""
     study = record.study
-    originals = [t for t in record.trials if t.replicate_of is None]
+    originals = [t for t in record.trials if t.searched]
     done = sum(t.state in ENDED for t in originals)
     states = [(word, sum(t.state is s for t in record.trials)) for s, word in WORDS.items()]
     states = [(word, n) for word, n in states if n]

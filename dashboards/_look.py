@@ -24,6 +24,12 @@ def text(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
+def faded(colour: str, share: float) -> str:
+    """Return a #rrggbb colour laid on white, so that grid and line do not shine through it."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - share * (255 - part)):02x}" for part in parts)
+
+
 def space_style(spaces: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return (colour, symbol) by space, in the order of the study."""
     return {

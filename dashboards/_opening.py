@@ -37,13 +37,16 @@ def header(record: Snapshot, study: Study) -> str:
 def _facts(record: Snapshot, study: Study) -> list[tuple[str, str]]:
     provenance = record.provenance
     machine, versions = _dict(provenance.get("machine")), _dict(provenance.get("versions"))
-    originals = [t for t in record.trials if t.replicate_of is None]
-    twins = len(record.trials) - len(originals)
+    originals = [t for t in record.trials if t.searched]
+    twins = sum(t.replicate_of is not None for t in record.trials)
+    controls = sum(t.control_of is not None for t in record.trials)
     states = [t.state for t in originals]
     words = {State.COMPLETE: "full", State.STOPPED: "stopped", State.FAILED: "failed"}
     counts = [f"{states.count(s)} {word}" for s, word in words.items() if s in states]
     trials = f"{len(states)}: {', '.join(counts)}" if counts else str(len(states))
-    trials += f"; and {twins} replicates" if twins else ""
+    again = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in
+             ((twins, "replicate"), (controls, "control")) if n]  # fmt: skip
+    trials += f"; and {' and '.join(again)}" if again else ""
     task = study.task if isinstance(study.task, str) else str(study.task.get("name", "task"))
     gpus = machine.get("gpus") or []
     resumes, seconds = provenance.get("resumes", 0), provenance.get("seconds")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any, Literal
 
@@ -25,6 +25,10 @@ class Point:
     test: dict[str, float] = field(default_factory=dict)
     measured: bool = False  # latency_ms comes from the quiet pass
     spread: dict[str, tuple[float, int]] = field(default_factory=dict)  # (sd, seeds) by score
+    membership: float | None = None  # probability of standing on the front
+    seeds: int = 1  # complete trainings that the values are a mean of
+    lost: tuple[Trial, ...] = ()  # replicates that failed
+    control: dict[str, Any] | None = None  # a member against its control
 
     @property
     def number(self) -> int:
@@ -38,20 +42,32 @@ class Point:
 
 
 def points(record: Snapshot, study: Study) -> list[Point]:
-    """Return one point for each trial that is not a replicate, in order of number."""
+    """Return one point for each trial of the search, in order of number."""
     from nasx.results.observed import observations, timing
+    from nasx.results.repeats import memberships
 
-    members = front_numbers(record)
-    seen = {o.trial.number: o.values for o in observations(record, timing(record))}
+    controls = {trial_number(e): e.get("control") for e in entries(record)}
+    observed = observations(record, timing(record))
+    seen = {o.trial.number: o for o in observed}
+    chances = memberships(observed, study)
     twins: dict[int, list[Trial]] = {}
     for trial in record.trials:
         if trial.replicate_of is not None:
             twins.setdefault(trial.replicate_of, []).append(trial)
-    return [
-        _point(trial, twins.get(trial.number, []), seen.get(trial.number), record, study, members)
-        for trial in record.trials
-        if trial.replicate_of is None
-    ]
+    found = []
+    for trial in record.trials:
+        if trial.searched:
+            known, same = seen.get(trial.number), twins.get(trial.number, [])
+            point = _point(trial, same, known.values if known else None, record, study, controls)
+            point = replace(
+                point,
+                membership=chances.get(trial.number),
+                seeds=len(known.trials) if known else 1,
+                lost=tuple(t for t in same if t.state is State.FAILED),
+                control=controls.get(trial.number),
+            )
+            found.append(point)
+    return found
 
 
 def front_numbers(record: Snapshot) -> set[int]:
@@ -90,7 +106,7 @@ def _point(
     seen: dict[str, float] | None,
     record: Snapshot,
     study: Study,
-    members: set[int],
+    members: Collection[int],
 ) -> Point:
     """Return one trial; `seen` is what the front knows of it (means over its replicates)."""
     card = {axis: trial.card[axis] for axis in AXES if axis in trial.card}
@@ -118,7 +134,7 @@ def _like(twin: Trial, trial: Trial) -> bool:
     return twin.samples == trial.samples and twin.state is trial.state
 
 
-def _role(trial: Trial, values: dict[str, float], study: Study, members: set[int]) -> Role:
+def _role(trial: Trial, values: dict[str, float], study: Study, members: Collection[int]) -> Role:
     if trial.number in members:
         return "front"
     if trial.state is State.FAILED:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dashboards._data import standing
 from dashboards._markup import esc, head, section, table
 from dashboards._points import Point, points, primary, space_name
+from dashboards._repeats import chance, seeds_text
 from dashboards._verdict import standard_error
 from nasx.axes import AXES
 from nasx.quantity import amount, brief, heading
@@ -33,12 +34,15 @@ def front_table(record: Snapshot, study: Study) -> str:
     heads = [head("trial", "")]
     if len(study.spaces) > 1:
         heads.append(head("space", ""))
+    sure = any(p.membership is not None for p in found)
+    if sure:
+        heads.append(head("on the front", "probability", number=True))
     for axis in axes:
         heads.append(head(heading(axis), _how(axis, found), number=True))
         if axis in tested:
             heads.append(head(heading(axis), "test", number=True))
     heads += [f'<th scope=col class="field">{esc(f)}</th>' for f in fields]
-    rows = "".join(_front_row(p, record, study, axes, tested, fields) for p in found)
+    rows = "".join(_front_row(p, record, study, axes, tested, fields, sure) for p in found)
     body = table(heads, rows, "sortable")
     return section("The front as a table", body, "Click a heading to sort, a row to open it.")
 
@@ -56,16 +60,21 @@ def _front_row(
     axes: list[str],
     tested: list[str],
     fields: list[str],
+    sure: bool,
 ) -> str:
     cells = [f"<th scope=row>{esc(point.trial.name)}</th>"]
     if len(study.spaces) > 1:
         cells.append(f"<td>{esc(space_name(point.trial.space))}</td>")
+    if sure:
+        cells.append(_number(point.membership, chance(point.membership)))
     for axis in axes:
         value = point.values.get(axis)
         text = amount(axis, value)
         if axis in point.spread:
             sd, seeds = point.spread[axis]
-            text += f" <small>sd {sd:.1f}, {seeds} seeds</small>"
+            text += f" <small>sd {sd:.1f}, {seeds_text(point) or f'{seeds} seeds'}</small>"
+        elif point.lost and axis == primary(study):
+            text += f" <small>{seeds_text(point)}</small>"
         cells.append(_number(value, text))
         if axis in tested:
             known = point.test.get(axis)
@@ -106,10 +115,18 @@ def failures(record: Snapshot) -> str:
     rows = "".join(
         f"<tr><th scope=row>{esc(t.name)}</th><td>{esc(t.reason or 'no reason recorded')}</td>"
         f'<td class="num">{brief(t.samples) if t.samples else "–"}</td>'
-        f"<td>{esc(t.origin)}</td></tr>"
+        f"<td>{esc(_proposed(t))}</td></tr>"
         for t in failed[:MOST_ROWS]
     )
     return section("Failures", table(heads, rows), _more(len(failed)))
+
+
+def _proposed(trial: Trial) -> str:
+    if trial.replicate_of is not None:
+        return f"replicate of t{trial.replicate_of:04d}, seed {trial.seed}"
+    if trial.control_of is not None:
+        return f"control of t{trial.control_of:04d}, seed {trial.seed}"
+    return trial.origin
 
 
 def refused(record: Snapshot) -> str:

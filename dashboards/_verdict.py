@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards._points import Point, entries, points, primary, trial_number
+from dashboards._repeats import chance, difference, seeds_text
 from nasx.axes import AXES
 from nasx.quantity import amount
 from nasx.study import Study
@@ -47,10 +48,28 @@ def findings(record: Snapshot, study: Study) -> list[Finding]:
         sentences = [_reach(point, record, study)]
         if baseline:
             sentences.append(against(point, baseline, record, study))
+        sentences += _repeated(point, study)
         if which == "knee" and len(front) < 3:
             sentences.append(f"Taken as {chosen['chosen']}.")
         cards[number] = Finding(label, number, *_headline(point, record, study), tuple(sentences))
     return list(cards.values())
+
+
+def _repeated(point: Point, study: Study) -> list[str]:
+    """Return what the replicates and the control say of a front member, where there are any."""
+    found = []
+    if point.membership is not None:
+        seeds = seeds_text(point) or f"{point.seeds} seed{'s' if point.seeds > 1 else ''}"
+        found.append(
+            f"With other seeds it stands on the front with a probability of "
+            f"{chance(point.membership)} ({seeds})."
+        )
+    score = (point.control or {}).get("scores", {}).get(primary(study))
+    if score is not None:
+        found.append(
+            f"Against its control, the technique off: {difference(score, primary(study))}."
+        )
+    return found
 
 
 def standard_error(axis: str, value: float, record: Snapshot, split: str) -> float | None:

@@ -20,6 +20,7 @@ from dashboards._points import (
     space_name,
     staircase,
 )
+from dashboards._repeats import chance, seeds_text
 from nasx.axes import AXES
 from nasx.quantity import amount, heading
 from nasx.study import Study
@@ -29,6 +30,11 @@ TITLE = "The front"
 ORDER = 10
 WHY = "Each point is one network; those on the line cannot be beaten in both quantities shown."
 WIDE = True
+FILL = (
+    "The darker a point, the likelier it stands on the front when trained with other seeds: a "
+    "solid one is certain, a pale ring may lose its place, a dark one behind the line may take it. "
+    "Bars are one standard deviation between seeds."
+)
 
 ROLES: dict[Role, str] = {
     "front": "on the front",
@@ -92,6 +98,8 @@ def draw(info: Info) -> go.Figure:
                 _markers(figure, info, chosen, role, style)
     _marks(figure, info)
     _legend(figure, info)
+    if any(p.membership is not None for p in scored):
+        look.note(figure, FILL)
     shown = [p for p in scored if info.x in p.values and info.y in p.values]
     figure.update_xaxes(title_text=look.title(info.x), **scale(shown, info.x))
     figure.update_yaxes(title_text=look.title(info.y), **scale(shown, info.y))
@@ -145,7 +153,7 @@ def _markers(
         x=[p.values.get(info.x) for p in chosen],
         y=[p.values.get(info.y) for p in chosen],
         mode="markers",
-        marker={**looks[role], "symbol": symbol},
+        marker={**looks[role], **_sure(chosen, role, colour), "symbol": symbol},
         error_y=_bars(chosen, info.y, colour) if role == "front" else None,
         customdata=[p.number for p in chosen],
         text=[hover(p, info.objectives) for p in chosen],
@@ -154,6 +162,20 @@ def _markers(
         visible=role != "stopped",
         meta={"role": role},
     )
+
+
+def _sure(chosen: list[Point], role: Role, colour: str) -> dict[str, Any]:
+    """Fill points by the probability that they stand on the front, where it is known.
+
+    Members keep a ring in full colour, so that a pale one is not taken for a dominated point.
+    """
+    if role not in ("front", "dominated") or all(p.membership is None for p in chosen):
+        return {}
+    known = [p.membership or 0.0 for p in chosen]
+    if role == "front":
+        fill = [look.faded(colour, 0.12 + 0.88 * p) for p in known]
+        return {"color": fill, "line": {"width": 1.6, "color": colour}}
+    return {"color": [look.faded(colour, 0.28 + 0.72 * p) for p in known], "opacity": 1}
 
 
 def _bars(chosen: list[Point], axis: str, colour: str) -> dict[str, Any] | None:
@@ -165,6 +187,10 @@ def hover(point: Point, axes: Sequence[str]) -> str:
     """Return the label of a point: its name, where it stands, its objectives."""
     space = look.text(space_name(point.trial.space))
     lines = [f"<b>{point.trial.name}</b>  {space}, {ROLES[point.role]}"]
+    if point.membership is not None and point.role in ("front", "dominated"):
+        lines.append(f"on the front with probability {chance(point.membership)}")
+    if point.lost:
+        lines.append(seeds_text(point))
     for axis in axes:
         if axis in point.values:
             sd, seeds = point.spread.get(axis, (0.0, 1))

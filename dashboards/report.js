@@ -104,7 +104,7 @@
       const at = (axis) => trace.customdata.map((n) => TRIALS.get(n).values[axis] ?? null);
       const moved = { ...trace, x: at(x), y: at(y), visible };
       if (role === "front") {
-        const colour = { color: trace.marker.color, thickness: 1.2, width: 3 };
+        const colour = { color: (trace.error_y || {}).color, thickness: 1.2, width: 3 };
         moved.error_y = bars(trace.customdata, y, colour);
         moved.error_x = bars(trace.customdata, x, colour);
       }
@@ -174,6 +174,7 @@
     add(pane, add(make("h3", trial.name), make("span", trial.stands, "chip"), make("small", [trial.space, trial.origin].filter(Boolean).join(", "))));
     if (trial.unpriced.length) add(pane, make("p", "Its cost is not fully known: " + trial.unpriced.join(", "), "note"));
     for (const note of trial.notes) add(pane, make("p", note, "note"));
+    for (const note of trial.again) add(pane, make("p", note, "note"));
     add(pane, make("h4", "What it reaches"), values(trial));
     add(pane, make("h4", "Architecture"), fields(Object.entries(trial.candidate)));
     add(pane, make("h4", "Learning curve"));

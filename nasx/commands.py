@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from nasx.printing import emit, quantities, table
+from nasx.printing import emit, quantities
 
 RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 STUDY = click.argument("study", metavar="STUDY")
@@ -55,8 +54,10 @@ def search(
 
         emit(counts(run))
         return
+    from nasx.fronttext import front_text
+
     entries = nasx.front(run)
-    _show_front(entries)
+    click.echo(front_text(entries))
     click.echo(f"report: {run.path / 'report.html'}")
     _show_next(run.path, bool(entries))
 
@@ -123,13 +124,24 @@ def watch(run: Path, storage: str | None, port: int) -> None:
 @click.command()
 @RUN
 @STORAGE
+@click.option("--near", is_flag=True, help="Those behind it that other seeds may put on it.")
 @JSON
-def front(run: Path, storage: str | None, as_json: bool) -> None:
-    """Print the Pareto front: complete trials at full fidelity, best score first."""
-    import nasx
+def front(run: Path, storage: str | None, near: bool, as_json: bool) -> None:
+    """Print the Pareto front: complete trials at full fidelity, best score first.
 
-    found = nasx.front(nasx.Run(run, storage))
-    emit(found) if as_json else _show_front(found)
+    With replicates, each has its probability of standing on the front; --near lists the
+    candidates behind it whose probability is 5 % or more, the likeliest first.
+    """
+    import nasx
+    from nasx.fronttext import front_text, near_text
+    from nasx.results.front import contenders
+
+    opened = nasx.Run(run, storage)
+    found = contenders(opened) if near else nasx.front(opened)
+    if as_json:
+        emit(found)
+    else:
+        click.echo(near_text(found) if near else front_text(found))
 
 
 @click.command()
@@ -218,28 +230,3 @@ def _show_next(run: Path, front: bool) -> None:
     following = [commands[name] for name, can in able.items() if can]
     if following:
         click.echo(f"next:   {' | '.join(following)}")
-
-
-def _show_front(entries: list[dict[str, Any]]) -> None:
-    rows = [
-        {"trial": e["trial"], "space": e["space"], **e["objectives"],
-         **{f"test {k}": v for k, v in e["test"].items()},
-         **({"latency like": e["same_as"]} if e.get("same_as") else {})}
-        for e in _best_first(entries)
-    ]  # fmt: skip
-    click.echo(
-        table(rows)
-        if rows
-        else "the front is empty: no feasible trial reached full fidelity; --add-trials continues"
-    )
-
-
-def _best_first(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from nasx.axes import AXES
-    from nasx.results.knee import primary
-
-    if not entries:
-        return []
-    score = primary(entries[0]["objectives"])
-    down = AXES[score].direction == "maximize"
-    return sorted(entries, key=lambda e: e["objectives"][score], reverse=down)

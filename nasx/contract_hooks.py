@@ -12,11 +12,11 @@ from torch import nn
 from nasx.contract_faults import Faults
 from nasx.contract_net import built
 from nasx.cost.card import CostCard, card_of
+from nasx.cost.matched import ELSEWHERE, MATCHED
 from nasx.domain import Integer, Real, When
 from nasx.space import Space
 from nasx.tasks.base import Task
 
-CONTROL = 0.02  # how far a control's MACs may be off
 RULE = 0.03  # how far a solved candidate's MACs may be off
 
 
@@ -37,8 +37,8 @@ def check_hooks(space: type[Space], task: Task, faults: Faults) -> None:
             faults.add("repair", better, "repair(shape, limits) gave what refusal(shape) refuses")
     with faults.guard("control", baseline):
         control = baseline.control(shape)
-        if control is not None and not (card.adds or card.shifts or card.bit_ops or card.lookups):
-            _near("control", "control(shape)", control, card.macs, CONTROL, task, faults)
+        if control is not None and not any(getattr(card, kind) for kind in ELSEWHERE):
+            _near("control", "control(shape)", control, card.macs, MATCHED, task, faults)
     with faults.guard("needs", baseline):
         for name, asset in baseline.needs(shape).items():
             if asset.samples <= 0:

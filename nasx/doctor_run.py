@@ -59,7 +59,7 @@ def _lock(path: Path) -> Finding:
 def _checkpoints(run: Any, trials: Any) -> Finding:
     from nasx.trial import State
 
-    complete = [t for t in trials if t.state is State.COMPLETE and t.replicate_of is None]
+    complete = [t for t in trials if t.state is State.COMPLETE and t.searched]
     gone = [t.name for t in complete if not (run.folder(t.number) / "checkpoint").is_dir()]
     if gone:
         remedy = "these cannot be exported; front, rule and report still work"

@@ -59,6 +59,8 @@ class Plan:
     seconds: float  # the whole search on these slots
     limit_hours: float | None
     timed: list[dict[str, float]] = field(default_factory=list)  # macs and seconds a sample
+    again: int = 0  # trainings of each front member after the search: replicates, controls
+    seconds_again: float = 0.0  # of one of them
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -82,6 +84,12 @@ class Plan:
             f"  the search: about {_time(self.seconds)} on {self.slots} "
             f"slot{'s' if self.slots > 1 else ''} of this machine",
         ]
+        if self.again:
+            more = f"{self.again} more full training{'s' if self.again > 1 else ''}"
+            lines.append(
+                f"  then, not in this time: {more} of each front member (final.seeds, "
+                f"final.controls), about {_time(self.seconds_again)} each"
+            )
         if self.limit_hours is not None and self.seconds > 3600 * self.limit_hours:
             lines.append(f"  search.hours = {self.limit_hours:g} will end it earlier")
         return "\n".join(lines)
@@ -127,6 +135,8 @@ def plan(
         seconds=per_trial * study.search.trials / slots,
         limit_hours=study.search.hours,
         timed=timed,
+        again=study.final.again(),
+        seconds_again=speed * (budgets[-1] + trained.task.size("valid") / 3),
     )
 
 

@@ -76,6 +76,7 @@ class Record:
             "card": trial.card,
             "origin": trial.origin,
             "replicate_of": trial.replicate_of,
+            "control_of": trial.control_of,
             "first_rung": trial.first_rung,
         }
         number = len(self._ids)  # one driver writes, so rows are numbered in their order

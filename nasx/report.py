@@ -55,14 +55,16 @@ def page(record: Snapshot) -> str:
     from plotly.offline import get_plotlyjs
 
     from dashboards import _opening as opening
+    from dashboards import _repeats as repeats
     from dashboards import _sections as sections
     from dashboards._data import page_data
     from dashboards._markup import esc
+    from dashboards._points import points
     from dashboards._verdict import findings
     from nasx.registry import figures
 
     study = record.study
-    data = page_data(record, study)
+    data, found = page_data(record, study), points(record, study)
     drawn = {module.__name__.rpartition(".")[2]: module for module in figures()}
     front = drawn.pop("pareto")
     body = [
@@ -70,6 +72,8 @@ def page(record: Snapshot) -> str:
         opening.verdict(findings(record, study), record),
         _front(front, record, data),
         sections.front_table(record, study),
+        repeats.contenders(found, study),
+        repeats.controls(found, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',
         sections.failures(record),
         sections.refused(record),
@@ -133,7 +137,7 @@ def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     goals = f"all {len(record.study.objectives)} objectives" if several else "both objectives"
     return (
         f'<section class="card"><h2>{esc(module.TITLE)}</h2><p class="why">{esc(module.WHY)} '
-        f"Full colour marks the front of {goals}. Click a point to open it.</p>"
+        f"Large points are the front of {goals}. Click a point to open it.</p>"
         f'<div class="pickers"><label>Across <select id="axis-x">{options(data["x"])}</select>'
         f'</label><label>Up <select id="axis-y">{options(data["y"])}</select></label>'
         '<label><input type="checkbox" id="show-stopped"> trials stopped early</label></div>'

@@ -62,6 +62,7 @@ def trial_of(row: FrozenTrial) -> Trial:
         card=fixed.get("card", {}),
         origin=fixed.get("origin", ""),
         replicate_of=fixed.get("replicate_of"),
+        control_of=fixed.get("control_of"),
         first_rung=fixed.get("first_rung", 0),
     )
     finished = {"COMPLETE": State.COMPLETE, "PRUNED": State.STOPPED, "FAIL": State.FAILED}

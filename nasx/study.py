@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from nasx.axes import AXES, Direction
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
-MAY_CHANGE = ("search.trials", "search.hours", "resources", "desc")  # on continuation
+# On continuation; controls come after the search and change nothing in it.
+MAY_CHANGE = ("search.trials", "search.hours", "final.controls", "resources", "desc")
 
 Bound = Annotated[str, Field(pattern=r"^\s*(<=|>=)\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$")]
 
@@ -54,8 +55,12 @@ class FinalPass(Strict):
     """What happens after the search: replicates, controls, neighbours in the quiet pass."""
 
     seeds: int = Field(1, ge=1)
-    controls: Literal["none"] = "none"
+    controls: Literal["none", "front"] = "none"
     neighbours: int = Field(3, ge=0)
+
+    def again(self) -> int:
+        """Return how many trainings each front member gets after the search."""
+        return self.seeds - 1 + (self.seeds if self.controls == "front" else 0)
 
 
 class Measure(Strict):

@@ -91,6 +91,10 @@ def line(trial: Trial, study: Study | None) -> str:
     """Return one trial as one line: name, state, fidelity, the objectives or the reason."""
     word = {State.RUNNING: "rung", State.COMPLETE: "full"}.get(trial.state, trial.state.lower())
     parts = [f"{trial.name} {word:<8}"]
+    if trial.replicate_of is not None:
+        parts.append(f"t{trial.replicate_of:04d} again, seed {trial.seed}")
+    if trial.control_of is not None:
+        parts.append(f"control of t{trial.control_of:04d}, seed {trial.seed}")
     if trial.rungs:
         parts.append(f"{trial.samples} samples")
     axes = study.objectives if study else trial.values

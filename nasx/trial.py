@@ -54,8 +54,10 @@ class Trial:
     rungs: tuple[RungScore, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)  # CostCard.to_json without by_layer
     reason: str | None = None
-    origin: str = ""  # how it was proposed: start:baseline, gp, local, repaired, random, replicate
-    replicate_of: int | None = None
+    # How it was proposed: start:baseline, gp, local, repaired, random; or replicate, control:t0007.
+    origin: str = ""
+    replicate_of: int | None = None  # the trial that this one trains again, with another seed
+    control_of: int | None = None  # the trial whose technique is switched off here, at like cost
     first_rung: int = 0  # the lowest at which its recipe's scores may be compared
     seconds: float = 0.0  # wall seconds, all segments
     diagnosis: dict[str, float] = field(default_factory=dict)
@@ -64,6 +66,11 @@ class Trial:
     def name(self) -> str:
         """Return the folder name, t0007."""
         return f"t{self.number:04d}"
+
+    @property
+    def searched(self) -> bool:
+        """Return whether the search proposed it: it is neither a replicate nor a control."""
+        return self.replicate_of is None and self.control_of is None
 
     @property
     def values(self) -> dict[str, float]:

@@ -68,6 +68,12 @@ def many(path: Path) -> Snapshot:
         trial(10, 60, 6e6, State.RUNNING, 1),
         trial(11, 60, 6e6, State.INTERRUPTED, 0),
         trial(12, 76, 2e6, replicate_of=2, seed=1, origin="replicate"),
+        trial(13, 74, 2e6, control_of=2, origin="control:t0002"),
+        trial(14, 73, 2e6, control_of=2, seed=1, origin="control:t0002"),
+        trial(15, 60, 2e6, State.FAILED, 0, replicate_of=2, seed=2, reason="MemoryError: <b>"),
+        trial(
+            16, 60, 9e6, State.FAILED, 0, control_of=3, reason="control: its cost is not matched"
+        ),
     ]
     for t in full:
         _files(path / "trials" / t.name, t)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_a_plan_counts_and_times(study):
     assert found.to_json()["spaces"][0]["macs"][0] <= space.macs[2]
     assert "feasible" in found.text()
     assert len({row["macs"] for row in found.timed}) >= 2
+    assert found.again == 0
+    assert "front member" not in found.text()
+    final = study.final.model_copy(update={"seeds": 3, "controls": "front"})
+    assert final.again() == 2 + 3
+    more = replace(found, again=final.again())
+    assert "5 more full trainings of each front member" in more.text()
 
 
 def test_nothing_feasible_is_said(study):

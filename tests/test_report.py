@@ -87,7 +87,7 @@ def test_every_json_in_the_page_parses_back(kind: str, pages: Pages) -> None:
     record, text = pages[kind]
     found = Page(text)
     data = found.data()
-    originals = [t for t in record.trials if t.replicate_of is None]
+    originals = [t for t in record.trials if t.searched]
     assert [t["name"] for t in data["trials"]] == [t.name for t in originals]
     for kind, text in found.scripts:
         if kind.get("class") == "figure":
@@ -108,7 +108,7 @@ def test_the_page_tells_the_whole_story(pages: Pages) -> None:
     words = Page(pages["many"][1]).words
     for part in (
         "What does a made study show?", "0123456789ab", "5:41", "2 times", "A processor",
-        "torch 2.13.0", "12: 7 full, 2 stopped, 1 failed; and 1 replicates",
+        "torch 2.13.0", "12: 7 full, 2 stopped, 1 failed; and 2 replicates and 3 controls",
         "Knee", "Most accurate", "Smallest", "ValueError: <b>bad</b>",
         "2.00 M to 4.00 M", "2 trials are unfinished", "900 test images",
     ):  # fmt: skip
@@ -262,7 +262,8 @@ def test_the_live_data_counts_and_draws(serving: live.Server) -> None:
     assert dict(data["states"])["refused"] == 3
     assert (data["done"], data["trials"]) == (10, 48)
     assert data["running"] == [["t0010", "1 k of 9 k samples (11 %)", "gp"]]
-    assert data["failures"] == [["t0009", "ValueError: <b>bad</b>"]]
+    assert data["failures"][-1] == ["t0009", "ValueError: <b>bad</b>"]
+    assert {name for name, _ in data["failures"]} == {"t0009", "t0015", "t0016"}
     assert data["front"]["data"]
     assert data["growth"]["data"]
 

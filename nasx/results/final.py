@@ -16,7 +16,7 @@ from nasx.errors import NasxError
 from nasx.files import read_json, write_json
 from nasx.results.front import front, near_front
 from nasx.run import Run
-from nasx.trial import Final, Snapshot
+from nasx.trial import Final, Snapshot, Trial
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +67,8 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
 
     members = [e["trial"] for e in front(snapshot, latency="provisional")]
     near = [f"t{n:04d}" for n in near_front(snapshot, snapshot.study.final.neighbours)]
+    # What was trained again may stand on the front however the means turned out: time it too.
+    near += [t.name for t in _repeated(snapshot)]
     roles = dict.fromkeys(members, "front") | {n: "neighbour" for n in near if n not in members}
     numbers = {int(name[1:]): role for name, role in roles.items()}
     if not wants_latency(snapshot.study):
@@ -92,6 +94,11 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
         latency = timed.latencies.get(name)
         found = {**latency.to_json(), "same_as": list(same[name])} if latency else None
         _keep(run, number, role=role, latency=found, fault=timed.faults.get(name))
+
+
+def _repeated(snapshot: Snapshot) -> list[Trial]:
+    again = {t.replicate_of for t in snapshot.trials}
+    return [t for t in snapshot.trials if t.number in again]
 
 
 def _timed(

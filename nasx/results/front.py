@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nasx.results.controls import against_control
 from nasx.results.dominance import crowding, dominates, nondominated, nondominated_rank
 from nasx.results.hypervolume import hypervolume
 from nasx.results.knee import Entry, knee, log_costs, select
@@ -28,6 +29,7 @@ from nasx.results.observed import (
     timing,
     uses_latency,
 )
+from nasx.results.repeats import LEAST, failed, memberships
 from nasx.study import Study
 from nasx.trial import Snapshot
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from nasx.run import Run
 
 __all__ = [
+    "contenders",
     "crowding",
     "dominates",
     "every_observation",
@@ -61,12 +64,31 @@ def front(run: Run | Snapshot | Path | str, *, latency: Timing | None = None) ->
     With a latency in the study's objectives or constraints, "latency" says "measured" or
     "provisional"; `latency` asks for one of them (default: see `observed.timing`). "same_as" names
     the trials whose measured latency cannot be told from this one's.
-    "membership" is None: a probability needs replicates of the points around.
+    "membership" is the probability of standing on the front (`membership.membership`), None without
+    any replicate. "failed" lists replicates that failed, and "control" has the difference from the
+    control (`controls.against_control`), where there are any.
     """
     snapshot = snapshot_of(run)
-    kind = latency or timing(snapshot)
+    observed = observations(snapshot, latency or timing(snapshot))
+    chance = memberships(observed, snapshot.study)
+    members = on_front(observed, snapshot.study)
+    return [_entry(o, snapshot, chance.get(o.trial.number)) for o in members]
+
+
+def contenders(run: Run | Snapshot | Path | str, *, least: float = LEAST) -> list[Entry]:
+    """Return the candidates behind the front that may well stand on it, the likeliest first.
+
+    Entries as of `front`, with a membership of at least `least`; none without replicates.
+    """
+    snapshot = snapshot_of(run)
     study = snapshot.study
-    return [_entry(o, snapshot) for o in on_front(observations(snapshot, kind), study)]
+    observed = observations(snapshot, timing(snapshot))
+    chance = memberships(observed, study)
+    members = {o.trial.number for o in on_front(observed, study)}
+    behind = [o for o in observed if o.trial.number not in members]
+    likely = [o for o in behind if chance.get(o.trial.number, 0.0) >= least]
+    likely.sort(key=lambda o: (-chance[o.trial.number], o.trial.number))
+    return [_entry(o, snapshot, chance[o.trial.number]) for o in likely]
 
 
 def reference_point(snapshot: Snapshot) -> dict[str, float]:
@@ -133,7 +155,7 @@ def hypervolume_history(snapshot: Snapshot) -> list[tuple[int, float]]:
     ways = directions(study)
     members: list[list[float]] = []
     volume, rows = 0.0, []
-    for number in sorted(t.number for t in snapshot.trials):
+    for number in sorted(t.number for t in snapshot.trials if t.searched):
         point = scored.get(number)
         if point is not None:
             grown = [*members, point]
@@ -171,7 +193,7 @@ def near_front(snapshot: Snapshot, k: int) -> list[int]:
     return [behind[i].trial.number for i in order[:k]]
 
 
-def _entry(observed: Observation, snapshot: Snapshot) -> Entry:
+def _entry(observed: Observation, snapshot: Snapshot, chance: float | None) -> Entry:
     trial, study = observed.trial, snapshot.study
     entry: Entry = {
         "trial": trial.name,
@@ -183,8 +205,14 @@ def _entry(observed: Observation, snapshot: Snapshot) -> Entry:
         "objectives": {name: observed.values[name] for name in study.objectives},
         "test": observed.test,
         "card": trial.card,
-        "membership": None,
+        "membership": chance,
     }
+    lost = failed(snapshot, trial.number)
+    if lost:
+        entry["failed"] = lost
+    control = against_control(observed, snapshot)
+    if control is not None:
+        entry["control"] = control
     if uses_latency(study) and LATENCY in observed.values:
         entry["latency"] = observed.latency
         final = snapshot.finals.get(trial.number)

@@ -61,9 +61,9 @@ def observations(
 ) -> list[Observation]:
     """Return what may stand on a front, in trial order.
 
-    COMPLETE at full fidelity, nothing unpriced, every objective known, constraints met (a latency
-    limit times `slack`). With latency "measured" only trials that the quiet pass timed are
-    returned when the study uses latency, so that measured and provisional are never compared.
+    COMPLETE at full fidelity, no control, nothing unpriced, every objective known, constraints met
+    (a latency limit times `slack`). With latency "measured" only trials that the quiet pass timed
+    are returned when the study uses latency, so that measured and provisional never meet.
     """
     study = snapshot.study
     groups: dict[int, list[Trial]] = defaultdict(list)
@@ -120,6 +120,7 @@ def timing(snapshot: Snapshot) -> Timing:
 def _finished(trial: Trial, study: Study) -> bool:
     return (
         trial.state is State.COMPLETE
+        and trial.control_of is None
         and trial.samples == study.fidelity.full
         and not trial.card.get("unpriced")
     )
@@ -128,7 +129,7 @@ def _finished(trial: Trial, study: Study) -> bool:
 def _observe(snapshot: Snapshot, trials: list[Trial], latency: Timing) -> Observation | None:
     """Return the mean over the trials, or None where something a front needs is unknown."""
     finals = [snapshot.finals[t.number] for t in trials if t.number in snapshot.finals]
-    values = _means(_known(t) for t in trials)
+    values = _means(known(t) for t in trials)
     if latency == "measured":
         timed = [float(f.latency["median_ms"]) for f in finals if f.latency]
         values.pop(LATENCY, None)
@@ -142,7 +143,7 @@ def _observe(snapshot: Snapshot, trials: list[Trial], latency: Timing) -> Observ
     return Observation(trials[0], values, tuple(trials), test, latency)
 
 
-def _known(trial: Trial) -> dict[str, float]:
+def known(trial: Trial) -> dict[str, float]:
     """Return every axis that a trial knows, from its score and its cost card."""
     card = {name: trial.card[name] for name in AXES if trial.card.get(name) is not None}
     if "macs" in card:

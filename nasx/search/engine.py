@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nasx.errors import NasxError
@@ -19,10 +18,10 @@ from nasx.record import Record
 from nasx.search.ahead import Ahead
 from nasx.search.evaluate import Outcome, Ticket, remembered
 from nasx.search.proposals import START, Proposal, Proposer
-from nasx.search.replicates import missing_replicate
+from nasx.search.replicates import Repeats
 from nasx.search.rungs import Rungs
 from nasx.search.showing import Showing
-from nasx.search.tickets import known_costs, ticket_for, trial_for
+from nasx.search.tickets import ticket_for, trial_for
 from nasx.search.view import Drawn, View, distribution, strict_ready, strict_view
 from nasx.trial import RungScore, State, Trial
 
@@ -33,10 +32,17 @@ class Engine:
     """The search loop's state for one invocation, over one record."""
 
     def __init__(
-        self, record: Record, proposers: Sequence[Proposer], *, slots: int, showing: Showing
+        self,
+        record: Record,
+        proposers: Sequence[Proposer],
+        repeats: Repeats,
+        *,
+        slots: int,
+        showing: Showing,
     ) -> None:
         self.record, self.study = record, record.study
         self.proposers, self.slots, self.showing = list(proposers), slots, showing
+        self.repeats = repeats
         self.live: dict[int, Ticket] = {}
         self.queue: list[int] = []
         self.stopping = False
@@ -57,7 +63,7 @@ class Engine:
     def _recover(self) -> None:
         """Tell what finished untold, queue what did not, and fill the rungs."""
         for trial in self.record.trials:
-            for score in trial.rungs if trial.replicate_of is None else ():
+            for score in trial.rungs if trial.searched else ():
                 self.rungs.add(score.rung, trial.number, score.values)
             if trial.origin.startswith(START):
                 self.rungs.keep(trial.number)
@@ -69,6 +75,9 @@ class Engine:
             for outcome in remembered(self._folder(trial.number), trial.key):
                 if outcome.rung not in {r.rung for r in trial.rungs}:
                     self._tell(outcome)
+            fault = self.repeats.fault(trial)  # a kill may have come before it was told
+            if fault is not None and trial.number in self.record.unfinished:
+                self.record.fail(trial.number, fault)
             waiting = self.record.progress(trial.number).phase == "paused"
             if trial.number in self.record.unfinished and not waiting:
                 self.queue.append(trial.number)
@@ -81,7 +90,7 @@ class Engine:
     @property
     def left(self) -> int:
         """Return how many new trials may still begin."""
-        begun = sum(t.replicate_of is None for t in self.record.trials)
+        begun = sum(t.searched for t in self.record.trials)
         return 0 if self.exhausted else max(0, self.study.search.trials - begun)
 
     @property
@@ -92,7 +101,7 @@ class Engine:
         if self.stopping or self.trouble is not None or self._late():
             return True
         waiting = self.left or self.queue or self.rungs.next()
-        return not (waiting or missing_replicate(self.record))
+        return not (waiting or self.repeats.next())
 
     def next(self, wait: bool = True) -> Ticket | None:
         """Return the next ticket, or None where there is none now (see `finished`)."""
@@ -140,7 +149,8 @@ class Engine:
             if proposal is None:
                 self.exhausted = True
                 return None
-            if (proposal.key, proposal.seed) in {(t.key, t.seed) for t in self.record.trials}:
+            taken = {(t.key, t.seed) for t in self.record.trials if t.searched}
+            if (proposal.key, proposal.seed) in taken:
                 self.record.count_duplicates(1)  # another draw beat this one to it
                 continue
             ticket = self._begin(proposal)
@@ -148,25 +158,18 @@ class Engine:
                 self.ahead.fill(self.left)  # only now: the next draw must see this one
             if ticket is not None:
                 return ticket
-        if any(self.record.trial(n).replicate_of is None for n in self.live):
+        if any(self.record.trial(n).searched for n in self.live):
             return None  # the front may still change
-        original = missing_replicate(self.record)
-        return self._replicate(*original) if original else None
+        return self._again()
 
-    def _replicate(self, original: Trial, seed: int) -> Ticket:
-        """Commit a front member again with another seed; it is trained fully in one segment."""
-        again = replace(
-            original,
-            rungs=(),
-            origin="replicate",
-            seed=seed,
-            replicate_of=original.number,
-            first_rung=len(self.budgets) - 1,
-        )
-        known = known_costs(original)
-        trial = self.record.add(again, {}, {}, known)
-        self._folder(trial.number).mkdir(parents=True, exist_ok=True)
-        return self._dispatch(trial.number, trial.first_rung, known)
+    def _again(self) -> Ticket | None:
+        """Commit what is trained again after the search, up to the first that can be trained."""
+        while (found := self.repeats.next()) is not None:
+            trial = self.repeats.commit(found)
+            if found.fault is None:
+                return self._dispatch(trial.number, trial.first_rung, found.known)
+            self.showing.trial(self.record.fail(trial.number, found.fault))
+        return None
 
     def _begin(self, proposal: Proposal) -> Ticket | None:
         """Commit a proposal as a row, then make its first ticket; None where it failed already."""
@@ -235,7 +238,7 @@ class Engine:
             self.rungs.drop(outcome.number)
             return self.record.fail(outcome.number, f"no value for {', '.join(missing)}")
         score = RungScore(outcome.rung, outcome.samples, outcome.values, outcome.cpu_seconds)
-        if self.record.trial(outcome.number).replicate_of is not None:
+        if not self.record.trial(outcome.number).searched:
             return self.record.complete(outcome.number, score, outcome.seconds, outcome.diagnosis)
         self.rungs.add(outcome.rung, outcome.number, outcome.values)
         if outcome.rung == len(self.budgets) - 1:
@@ -269,7 +272,7 @@ class Engine:
 
     def _view(self, drawn: tuple[Proposal, ...]) -> View:
         return View(
-            trials=self.record.trials,
+            trials=tuple(t for t in self.record.trials if t.searched),
             rejections=tuple(self.record.rejections),
             drawn=tuple(Drawn(p.space, p.key, p.candidate.values(), p.origin) for p in drawn),
         )

@@ -20,7 +20,7 @@ from nasx.search.inline import run_inline
 from nasx.search.joining import prepare_joining
 from nasx.search.opening import continued, opened
 from nasx.search.proposals import Proposer
-from nasx.search.replicates import missing_replicate
+from nasx.search.replicates import Repeats
 from nasx.search.showing import Showing, left_tidy
 from nasx.search.timing import settle
 from nasx.search.trained import Trained, wants_latency
@@ -98,7 +98,9 @@ def drive(
 ) -> None:
     """Run the engine on the executor the study names; `proposed` replaces its samplers."""
     study, stop = record.study, record.path / "stop"
-    if not _anything_left(record):
+    repeats = Repeats(record, evaluator)
+    if not _anything_left(record, repeats):
+        _tell_controls(repeats, showing, provenance)
         return
     if evaluator.cheap or study.resources.executor == "inline":
         if address or dashboard:
@@ -106,7 +108,7 @@ def drive(
                 "--address and --dashboard need `resources: {executor: ray}` in the study"
             )
         _settle(record, evaluator, provenance)
-        with _engine(record, evaluator, 1, showing, proposed) as engine:
+        with _engine(record, evaluator, repeats, 1, showing, provenance, proposed) as engine:
             run_inline(engine, evaluator, stop)
         return
     if address is not None:
@@ -120,7 +122,7 @@ def drive(
         if dashboard:
             showing.note(dashboard_lines())
         _settle(record, evaluator, provenance, cluster=address is not None or not ours)
-        with _engine(record, evaluator, slots, showing, proposed) as engine:
+        with _engine(record, evaluator, repeats, slots, showing, provenance, proposed) as engine:
             run_on_tune(engine, evaluator, stop)
     finally:
         if isinstance(evaluator, Trained):
@@ -133,18 +135,30 @@ def drive(
 def _engine(
     record: Record,
     evaluator: Evaluator,
+    repeats: Repeats,
     slots: int,
     showing: Showing,
+    provenance: dict[str, Any],
     proposed: Sequence[Proposer] | None,
 ) -> Iterator[Engine]:
     """Hold an engine while an executor runs it; then say what came of the search."""
     made = proposers(record.study, evaluator, slots) if proposed is None else proposed
-    engine = Engine(record, made, slots=slots, showing=showing)
+    engine = Engine(record, made, repeats, slots=slots, showing=showing)
     try:
         yield engine
     finally:
         engine.close()
+        _tell_controls(repeats, showing, provenance)
     _verdict(engine)
+
+
+def _tell_controls(repeats: Repeats, showing: Showing, provenance: dict[str, Any]) -> None:
+    """Say and keep which members have no control and why, one line for each reason."""
+    without = repeats.controls.without
+    if without:
+        provenance["without_control"] = {**provenance.get("without_control", {}), **without}
+    for reason in dict.fromkeys(without.values()):
+        showing.note(f"no control: {reason}")
 
 
 def _settle(
@@ -207,10 +221,10 @@ def stopped_at(trials: Sequence[Trial], budget: int) -> str:
     return f"stopped: {', '.join(parts)}"
 
 
-def _anything_left(record: Record) -> bool:
-    begun = sum(t.replicate_of is None for t in record.trials)
+def _anything_left(record: Record, repeats: Repeats) -> bool:
+    begun = sum(t.searched for t in record.trials)
     fewer = begun < record.study.search.trials
-    return fewer or bool(record.unfinished) or missing_replicate(record) is not None
+    return fewer or bool(record.unfinished) or repeats.next() is not None
 
 
 def proposers(study: Study, evaluator: Evaluator, slots: int = 1) -> list[Proposer]:

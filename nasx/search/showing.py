@@ -50,13 +50,14 @@ class Showing:
 
         record = self.record
         trials = record.trials
+        begun = [t for t in trials if t.searched or t.state is State.RUNNING]
         self._look_again(trials)
         seconds = time.monotonic() - self.started
         self.display.trial(
             trial,
             Progress(
                 trials=record.study.search.trials,
-                counts={s: sum(t.state is s for t in trials) for s in State},
+                counts={s: sum(t.state is s for t in begun) for s in State},
                 rejected=len(record.rejections),
                 front=self._front,
                 hypervolume=self._hypervolume,
@@ -88,7 +89,7 @@ class Showing:
         for rung, budget in enumerate(budgets):
             total += n * (budget - (budgets[rung - 1] if rung else 0))
             n //= fidelity.factor
-        done = float(sum(t.samples for t in trials))
+        done = float(sum(t.samples for t in trials if t.searched))
         return None if done <= 0 or total <= 0 else max(0.0, seconds * (total - done) / done)
 
 
