@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hand_counted import Call, Gate, Residual, Subclassed
+from nasx.cost.ledger import names_of
 from nasx.cost.ops import Ops, _walked, count
 from nasx.cost.quick import quick_count
 from nasx.cost.untouched import untouched
@@ -280,3 +281,12 @@ def test_other_dimensions_count_alike(dims):
     net = nn.Sequential(conv(3, 4, 3, 2, 1), *([norm] if dims == 3 else []), nn.Sigmoid())
     x = torch.ones(2, 3, *[9] * dims)
     assert quick_count(net, (x,)) == walked(net, x)
+
+
+def test_modules_are_named_as_torch_names_them():
+    shared = nn.Linear(2, 2)
+    net = nn.Sequential(
+        nn.Sequential(shared, nn.ReLU()), nn.ModuleDict({"a": shared}), nn.Conv2d(1, 1, 1)
+    )
+    net.register_module("none", None)
+    assert list(names_of(net).items()) == [(m, name) for name, m in net.named_modules()]

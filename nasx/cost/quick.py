@@ -59,14 +59,15 @@ def _plain(modules: Iterable[nn.Module], inputs: tuple[Any, ...]) -> bool:
         return False
     if not all(type(x) is Tensor and _plainly_laid(x) for x in inputs):
         return False
+    kinds = {type(module) for module in modules}
+    if any(hasattr(k, "count_ops") or issubclass(k, torch.jit.ScriptModule) for k in kinds):
+        return False
     number = inputs[0].dtype if inputs else None
     for module in modules:
         kept = module.__dict__
         if kept["_forward_hooks"] or kept["_forward_pre_hooks"] or "forward" in kept:
             return False  # hooks run once, with real values
-        if hasattr(type(module), "count_ops") or kept.get("_compiled_call_impl") is not None:
-            return False
-        if isinstance(module, torch.jit.ScriptModule):
+        if kept.get("_compiled_call_impl") is not None:
             return False
         weight = kept["_parameters"].get("weight")
         if weight is not None and (weight.dtype != number or not weight.is_contiguous()):
