@@ -18,7 +18,7 @@ setup: .venv/ok
 search: setup
 	$(BIN)/nasx search studies/tinynet.yaml
 
-# The longer study behind a trustworthy rule; run it again to continue.
+# The longer study that a scaling rule needs; run it again to continue.
 rule: setup
 	$(BIN)/nasx search studies/tinynet_rule.yaml
 	$(BIN)/nasx rule runs/tinynet_rule

@@ -74,6 +74,18 @@ class Rule:
             found[axis] = {"value": value, "low": low, "high": high}
         return found
 
+    def each(self, macs: float) -> dict[str, tuple[float, float, float] | None]:
+        """Return value, low and high of every axis alone, refused or not; None: not determined.
+
+        One axis may be known where another is not, and a rule that names no network still says so.
+        """
+        found: dict[str, tuple[float, float, float] | None] = {}
+        for axis, band in self._bands(macs).items():
+            value, low, high = (float(v[0]) for v in (band.mean, band.low, band.high))
+            least, most = self.spans[axis]
+            found[axis] = None if high - low > WIDEST * (most - least) else (value, low, high)
+        return found
+
     def fault(self, macs: float) -> str | None:
         """Say why the rule does not speak of a budget, or return None."""
         low, high = self.points[0].macs, self.points[-1].macs

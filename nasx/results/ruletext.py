@@ -21,10 +21,9 @@ def sentences(rule: Rule) -> str:
         lines.append(f"fitted from {low:,} to {high:,} MACs, reaches {BEYOND:g} x beyond")
     errors = null_errors(rule.null, rule.points)
     for axis, forms in rule.fits.items():
-        parts = []
-        if not rule.refused:
-            ends = (rule.points[0].macs, rule.points[-1].macs)
-            parts = [f"{_value(rule, axis, macs)} at {macs:,}" for macs in ends]
+        low, high = rule.points[0].macs, rule.points[-1].macs
+        budgets = (low, round((low * high) ** 0.5), high)
+        parts = [f"{_value(rule, axis, macs)} at {macs:,}" for macs in budgets]
         told = [f"{name} {f.left_out:.3g}" for name, f in forms.items()]
         if axis in errors:
             told.append(f"null {errors[axis]:.3g}")
@@ -62,7 +61,5 @@ def _held_out(taken: Fitted) -> list[str]:
 
 
 def _value(rule: Rule, axis: str, macs: int) -> str:
-    if rule.fault(macs):
-        return "unknown"
-    at = rule.predict(macs)[axis]
-    return f"{at['value']:.3g} [{at['low']:.3g}, {at['high']:.3g}]"
+    at = rule.each(macs).get(axis)
+    return "not determined" if at is None else f"{at[0]:.3g} [{at[1]:.3g}, {at[2]:.3g}]"
