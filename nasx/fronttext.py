@@ -19,8 +19,8 @@ def near_text(entries: list[dict[str, Any]]) -> str:
     """Return the candidates close behind a front as a table, the likeliest first."""
     if not entries:
         return (
-            "none: without replicates (final.seeds) there is no probability, with them no other "
-            "candidate has 5 %"
+            "none: no candidate behind the front has a probability of 5 % or more; there are "
+            "probabilities only with replicates (final.seeds)"
         )
     return "\n".join([table([_row(e) for e in entries]), *_lines(entries)])
 

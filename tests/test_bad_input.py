@@ -263,3 +263,12 @@ def test_a_candidate_seen_before_costs_a_look_up(tmp_path):
     assert Counted.built == [8]
     assert gate.price(Counted(width=16)).card.params > first.card.params
     assert Counted.built == [8, 16]
+
+
+def test_one_process_trains_the_same_from_the_same_seeds(tmp_path):
+    """Drawing a candidate and training one both use torch's global generator."""
+    this = asked(Tiny, 6, fidelity={"full": 256, "rungs": 1})
+    runs = [nasx.search(this, tmp_path / name) for name in ("a", "b")]
+    a, b = ([(t.candidate, t.values["top1"]) for t in trials_of(run)] for run in runs)
+    assert len(a) == 6
+    assert a == b

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,33 @@ def test_a_recipe_is_compared_down_to_what_its_functions_hold():
     assert a == recipe_facts(standard(lr=0.1))
     two = Recipe((Phase("x", 0.5, (Step(),)), Phase("y", 0.5, (Step(optimizer=adamw(1.0)),))))
     assert recipe_facts(two)["y.optimizer.lr"] == 1.0
+
+
+def test_values_hidden_in_objects_methods_and_defaults_are_compared_too():
+    class Rate:
+        def __init__(self, lr):
+            self.lr = lr
+
+        def __call__(self, parameters):
+            return torch.optim.SGD(parameters, self.lr)
+
+        def made(self, parameters):
+            return self(parameters)
+
+    def default(rate):
+        return lambda parameters, lr=rate: torch.optim.SGD(parameters, lr)
+
+    for made in (Rate, lambda lr: Rate(lr).made, default):
+        facts = [recipe_facts(replaced(standard(lr=1.0), made(lr))) for lr in (0.1, 0.2)]
+        unlike = {k for k in facts[0] if facts[0][k] != facts[1][k]}
+        assert unlike
+        assert all(name.endswith("lr") for name in unlike)
+
+
+def replaced(recipe, optimizer):
+    phase = recipe.phases[0]
+    steps = tuple(replace(step, optimizer=optimizer) for step in phase.steps)
+    return replace(recipe, phases=(replace(phase, steps=steps),))
 
 
 def test_the_tiny_arm_is_the_tiny_formula_through_the_published_nets():

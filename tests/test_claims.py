@@ -16,7 +16,7 @@ import pytest
 
 from nasx.claims.model import Claim
 from nasx.claims.pages import csv_text, latex, markdown, text
-from nasx.claims.protocol import kept
+from nasx.claims.protocol import kept, protocol_of
 from nasx.claims.run import run_claim
 from nasx.errors import NasxError
 from nasx.run import Run
@@ -126,6 +126,18 @@ def test_every_protocol_tried_is_listed_with_its_trials(tmp_path: Path) -> None:
     assert [row["trials"] for row in listed.values()] == [10, 12]
     assert [row["current"] for row in listed.values()] == [False, True]
     assert f"protocol {first.protocol}, kept" in text(second)
+
+
+def test_an_edited_file_of_ones_own_is_another_protocol(tmp_path: Path) -> None:
+    """Its networks keep their fields and keys, and may be trained in another way."""
+    own = tmp_path / "own.py"
+    own.write_text(Path(HILL.rpartition(":")[0]).read_text())
+    asked = claim(space=f"{own}:{HILL.rpartition(':')[2]}")
+    first = protocol_of(asked, [], "data").hash
+    assert protocol_of(asked, [], "data").hash == first
+    own.write_text(own.read_text() + "\nRATE = 2\n")
+    assert protocol_of(asked, [], "data").hash != first
+    assert "code" not in protocol_of(claim(space="tinynet", task="digits"), [], "data").content
 
 
 def test_the_same_call_trains_nothing_again(tmp_path: Path) -> None:

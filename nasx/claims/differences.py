@@ -77,12 +77,25 @@ def _described(name: str, value: Any, depth: int = 3) -> dict[str, Any]:
     if not isinstance(value, dict):
         own = value if hasattr(value, "__qualname__") else type(value)  # no addresses of memory
         found[name] = f"{own.__module__}.{own.__qualname__}"
-        if inspect.isfunction(value):
-            held = inspect.getclosurevars(value).nonlocals
+        held = _held(value)
     if depth:
         for part, inner in held.items():
             found |= _described(f"{name}.{part}", inner, depth - 1)
     return found
+
+
+def _held(value: Any) -> dict[str, Any]:
+    """Return what a function closes over or takes by default, or what an object keeps."""
+    if inspect.ismethod(value):
+        return {"self": value.__self__, **_held(value.__func__)}
+    if inspect.isfunction(value):
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(value).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        return {**defaults, **inspect.getclosurevars(value).nonlocals}
+    return dict(getattr(value, "__dict__", {})) if not isinstance(value, type) else {}
 
 
 def _assets(candidate: Space, shape: TaskShape) -> dict[str, str]:

@@ -42,7 +42,16 @@ def protocol_of(claim: Claim, planned: Sequence[Planned], data: str) -> Protocol
     said = claim.resolved()
     del said["resources"]
     arms = [p.to_json() for p in planned]
-    return Protocol({"claim": said, "arms": arms, "data": data, "nasx": nasx.__version__})
+    content = {"claim": said, "arms": arms, "data": data, "nasx": nasx.__version__}
+    code = _own_code(claim)
+    return Protocol({**content, "code": code} if code else content)
+
+
+def _own_code(claim: Claim) -> dict[str, str]:
+    """Return the hashes of the user's own files that a claim executes; nasx's go by its version."""
+    named = [claim.space, claim.task if isinstance(claim.task, str) else claim.task.get("name", "")]
+    files = [Path(str(name).rpartition(":")[0]) for name in named if ".py:" in str(name)]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 def keep(folder: Path, protocol: Protocol) -> None:

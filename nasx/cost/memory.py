@@ -34,6 +34,7 @@ class Live:
     def __init__(self) -> None:
         self.now = self.peak = 0
         self.known: dict[int, Any] = {}  # by address or id: weights, or weak references
+        self._owned: set[int] = set()
         self._dropped = self._let_go  # one bound method for all references
 
     def leave_out(self, model: nn.Module, seen: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -46,6 +47,11 @@ class Live:
                 if tensor is not None:
                     storage = (seen(tensor) if seen else tensor).untyped_storage()
                     self.known[storage._cdata] = storage
+                    self._owned.add(storage._cdata)
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is a view of the network's own weights or buffers."""
+        return tensor.layout is torch.strided and tensor.untyped_storage()._cdata in self._owned
 
     def write(self, tensor: Tensor) -> None:
         """Note a tensor that an operator returned."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from nasx.cost.ledger import Count, Layer, Ledger
 from nasx.cost.prices import Ops
@@ -36,8 +37,9 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
     The network is left exactly as it was (weights, buffers, hooks, train/eval flags), also when
     its forward raises; what the forward raises is passed on. Meta and fake tensors do as well.
     `traffic` counts also what operators read and write (see `nasx.cost.energy`). NasxError for a
-    large network whose forward looks at values, which shapes cannot tell.
+    large network whose forward looks at values, which shapes cannot tell, and for lazy layers.
     """
+    _demand_weights(model)
     found = None if traffic else quick_count(model, inputs)
     if found is not None:
         return found
@@ -45,6 +47,15 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
         with contextlib.suppress(TooLarge):
             return _walked(model, inputs, traffic, bounded=True)
         return _on_shapes(model, inputs, traffic)
+
+
+def _demand_weights(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise NasxError(
+                f"{type(model).__name__}: '{name}' takes its shape from the first input it sees "
+                "(a lazy layer): run the network once before it is counted"
+            )
 
 
 def _walked(

@@ -165,7 +165,7 @@ ELEMENTWISE = GROWING | _names(
     # pooling
     "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d "
     "adaptive_max_pool3d max_pool2d_with_indices max_pool3d_with_indices fractional_max_pool2d "
-    "_embedding_bag _embedding_bag_forward_only "
+    "_embedding_bag _embedding_bag_forward_only embedding_renorm "
     # reductions
     "mean sum prod amax amin max min aminmax argmax argmin all any var std var_mean std_mean "
     "logsumexp cumsum cumprod median topk sort kthvalue nansum logcumsumexp cummax cummin "

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,6 +36,7 @@ class Walk(TorchDispatchMode):
         self.self_priced = {m for m in ledger.names if hasattr(type(m), "count_ops")}
         self.own_price: list[nn.Module] = []  # running modules that price themselves
         self.macs = 0
+        self.overwritten: list[tuple[Tensor, Tensor]] = []  # of the network's own, and the contents
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -61,6 +62,8 @@ class Walk(TorchDispatchMode):
                 return parts
         if self.bounded:
             self._hold_back(func, args)
+        if func._schema.is_mutable:
+            self._remember(func, args)
         out = func(*args, **kwargs)
         if price is CONVOLUTION:
             self._convolve(args, out)
@@ -78,6 +81,14 @@ class Walk(TorchDispatchMode):
             if self.ledger.traffic is not None:
                 move(self.ledger.traffic, (*args, out))
         return out
+
+    def _remember(self, func: Any, args: tuple[Any, ...]) -> None:
+        """Copy what an operator is about to write over in the network itself (a clipped weight)."""
+        for wanted, value in zip(func._schema.arguments, args, strict=False):
+            written = wanted.alias_info is not None and wanted.alias_info.is_write
+            for tensor in value if isinstance(value, tuple | list) else (value,):
+                if written and isinstance(tensor, Tensor) and self.ledger.live.owns(tensor):
+                    self.overwritten.append((tensor, tensor.detach().clone()))
 
     def _hold_back(self, func: Any, args: tuple[Any, ...]) -> None:
         """Raise before an operator that would compute or hold too much."""
@@ -142,6 +153,9 @@ class Walk(TorchDispatchMode):
             leave.remove()
             # What torch itself leaves behind; torch.compile would warn of it ever after.
             module_hooks._global_forward_hooks_with_kwargs.pop(leave.id, None)
+            with torch.no_grad():
+                for tensor, content in reversed(self.overwritten):
+                    tensor.copy_(content)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class Engine:
         *,
         slots: int,
         showing: Showing,
+        beside: bool = True,
     ) -> None:
         self.record, self.study = record, record.study
         self.proposers, self.slots, self.showing = list(proposers), slots, showing
@@ -54,8 +55,8 @@ class Engine:
         self._deaths: dict[int, int] = {}
         hours = self.study.search.hours
         self.deadline = None if hours is None else time.monotonic() + hours * 3600
-        strict = self.study.search.order == "strict"
-        self.ahead = Ahead(self._propose, self._look, 1 if strict else max(1, min(slots, 4)))
+        depth = 1 if self.study.search.order == "strict" else max(1, min(slots, 4))
+        self.ahead = Ahead(self._propose, self._look, depth, beside=beside)
         self._recover()
 
     # -- what was left by an earlier driver --------------------------------------------------

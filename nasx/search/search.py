@@ -143,7 +143,8 @@ def _engine(
 ) -> Iterator[Engine]:
     """Hold an engine while an executor runs it; then say what came of the search."""
     made = proposers(record.study, evaluator, slots) if proposed is None else proposed
-    engine = Engine(record, made, repeats, slots=slots, showing=showing)
+    inline = evaluator.cheap or record.study.resources.executor == "inline"
+    engine = Engine(record, made, repeats, slots=slots, showing=showing, beside=not inline)
     try:
         yield engine
     finally:
