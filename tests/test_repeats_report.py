@@ -126,7 +126,7 @@ def test_the_terminal_says_each_reason_once(tmp_path: Path) -> None:
     bare = replace(asked, study=study, trials=tuple(t for t in asked.trials if t.searched))
     said = "t0003, t0000, t0002, t0001: no comparison with a control: no control has been trained"
     assert said in front_text(front(bare))
-    assert "without replicates" in near_text([])
+    assert "only with replicates" in near_text([])
 
 
 @pytest.mark.parametrize(
