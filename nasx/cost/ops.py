@@ -39,10 +39,10 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
     `traffic` counts also what operators read and write (see `nasx.cost.energy`). NasxError for a
     large network whose forward looks at values, which shapes cannot tell, and for lazy layers.
     """
-    _demand_weights(model)
     found = None if traffic else quick_count(model, inputs)
     if found is not None:
         return found
+    _demand_weights(model)
     with untouched(model):
         with contextlib.suppress(TooLarge):
             return _walked(model, inputs, traffic, bounded=True)
