@@ -9,45 +9,20 @@ Goal: within 10 % on 6 networks.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from nasx.cost.ops import count
 from nasx.shape import Shape, TaskShape
 from search_spaces.tinynet import TinyNet
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from allocator import Attention, Residual, allocated
+
 SMALL = TaskShape("classify", (3, 64, 64), 10)
-
-
-class Residual(nn.Module):
-    def __init__(self, a: int, b: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU(),
-            nn.Conv2d(b, b, 3, 1, 1), nn.BatchNorm2d(b),
-        )  # fmt: skip
-        self.skip = nn.Conv2d(a, b, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.skip(x))
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, tokens, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        x = x + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width)
-        return x + self.mlp(x)
 
 
 class Recurrent(nn.Module):
@@ -102,20 +77,6 @@ def networks() -> dict[str, tuple[nn.Module, Shape]]:
         "dilated at 64": (dilated, (3, 64, 64)),
         "LSTM, 50 x 64": (Recurrent(), (50, 64)),
     }
-
-
-def allocated(model: nn.Module, shape: Shape) -> int:
-    with torch.no_grad():
-        model(torch.zeros(1, *shape))  # kernels keep what they compile
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            x = torch.zeros(1, *shape)
-            model(x)
-    now = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return peak
 
 
 def main() -> None:
