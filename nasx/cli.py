@@ -161,15 +161,16 @@ def _logged(error: Exception, args: Sequence[str]) -> str:
     import time
     import traceback
 
+    from nasx.files import cache_folder
+
     run = next((Path(a) for a in args if (Path(a) / "resolved.yaml").is_file()), None)
-    cache = Path(os.environ.get("NASX_CACHE") or Path.home() / ".cache" / "nasx")
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "event": "error",
         "command": _shown(args),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    for folder in (run, cache):
+    for folder in (run, cache_folder()):
         if folder is None:
             continue
         try:

@@ -16,6 +16,12 @@ from nasx.errors import NasxError
 LEAST_FREE = 500 * 2**20  # bytes a run folder must have left before a trial is dispatched
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: $NASX_CACHE, or ~/.cache/nasx."""
+    named = os.environ.get("NASX_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "nasx"
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file atomically, and durably unless said otherwise (fsync of file and folder)."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

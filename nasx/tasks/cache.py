@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasx.errors import NasxError
+from nasx.files import cache_folder
 
 Bytes = npt.NDArray[np.uint8]
 Fill = Callable[[Bytes], None]
@@ -36,12 +37,6 @@ class Cached:
 
     array: Bytes
     sha256: str
-
-
-def cache_folder() -> Path:
-    """Return the folder of decoded data: $NASX_CACHE, or ~/.cache/nasx."""
-    named = os.environ.get("NASX_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "nasx"
 
 
 def free_bytes(folder: Path) -> int:
