@@ -146,6 +146,7 @@ def test_the_card_states_its_numbers_and_its_code_works(
     assert "Latency 0.250 ms" in card
     assert "It cannot be told from that of t0007." in card
     assert "A processor" in card
+    assert Mobile.cautions[0] in card
     mean = DIGITS.preprocessing((1, 8, 8))["mean"][0]  # type: ignore[attr-defined]
     assert f"mean {mean:.9g}" in card
     blocks = re.findall(r"```python\n(.*?)```", card, re.S)
