@@ -35,12 +35,18 @@ def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path
     content of `out` is refused. Raises ParityError where a file computes something else, and
     NasxError where the network cannot be exported or the folder not be written.
     """
+    import torch
+
     from nasx.modelcard import architecture, card
     from nasx.networkfiles import write_networks
 
     out = out.expanduser()
     demand_replaceable(out)
+    # Laid out plainly, as the files are: in channels_last kernels add in another order, and where
+    # layers round, a last bit is a step.
     network = copy.deepcopy(deployed).cpu().eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    inputs = inputs.contiguous()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
