@@ -34,6 +34,7 @@ class About:
     seed: int = 0
     samples: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
     decisions: Mapping[str, Any] = field(default_factory=dict)
     task: str = ""
     classes: tuple[str, ...] = ()
@@ -45,7 +46,6 @@ class About:
     latency: Mapping[str, Any] | None = None
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 def architecture(about: About, inputs: Tensor, constants: list[str]) -> dict[str, Any]:
@@ -70,7 +70,6 @@ def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
         _scores(about),
         "## Costs",
         _costs(about, shape),
-        _kernels(about),
         "## Input and output",
         _input(about, shape),
         "## Use it",
@@ -115,6 +114,7 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
     if "energy_uj" in about.costs:
         known.append(f"{about.costs['energy_uj']:.4g} uJ of modelled arithmetic (45 nm)")
     text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
+    text += _kernels(about)
     if not about.latency:
         return text + "Latency was not measured in a quiet pass."
     m = about.latency
@@ -136,7 +136,7 @@ def _kernels(about: About) -> str:
         "Layers with kernels of their own, and what they ran on:\n\n"
         + "\n".join(rows)
         + "\n\nThe files here compute the same in ordinary operators of torch and ONNX: they have "
-        "the results of these kernels, not the speed."
+        "the results of these kernels, not the speed.\n\n"
     )
 
 
