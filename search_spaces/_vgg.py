@@ -71,6 +71,6 @@ def vgg(
         stages.append(stage)
     model.add_module("stages", stages)
     model.add_module("head", nn.Sequential(nn.Flatten(), classifier(c_in * last**2, plan.classes)))
-    for layer in model.modules():
-        start(layer, "in")
+    for module in model.modules():
+        start(module, "in")
     return model

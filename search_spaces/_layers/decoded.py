@@ -31,9 +31,11 @@ def decoded_conv2d(
 ) -> Tensor:
     """Decode the weight and convolve, in plain PyTorch."""
     out, inner, high, wide = shape
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
-    flat = ((packed.unsqueeze(1) >> shifts) & (2**bits - 1)).reshape(-1)
-    codes = flat[: out * high * wide * inner].reshape(out, high, wide, inner)
+    shifts = torch.arange(0, 8, bits, dtype=torch.int32, device=packed.device)
+    flat = torch.bitwise_right_shift(packed.to(torch.int32).unsqueeze(1), shifts).bitwise_and(
+        2**bits - 1
+    )
+    codes = flat.reshape(-1)[: out * high * wide * inner].reshape(out, high, wide, inner)
     weight = (codes.permute(0, 3, 1, 2).to(torch.float32) * 2 - (2**bits - 1)) / (2**bits - 1)
     if scale is not None:
         weight = weight * scale.reshape(-1, 1, 1, 1)

@@ -39,9 +39,11 @@ def int_conv2d(
 ) -> Tensor:
     """Convolve in plain PyTorch: float32 sums of whole numbers, exact below 2^24."""
     out, inner, high, wide = shape
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
-    flat = ((packed.unsqueeze(1) >> shifts) & (2**bits - 1)).reshape(-1)
-    codes = flat[: out * high * wide * inner].reshape(out, high, wide, inner)
+    shifts = torch.arange(0, 8, bits, dtype=torch.int32, device=packed.device)
+    flat = torch.bitwise_right_shift(packed.to(torch.int32).unsqueeze(1), shifts).bitwise_and(
+        2**bits - 1
+    )
+    codes = flat.reshape(-1)[: out * high * wide * inner].reshape(out, high, wide, inner)
     weight = codes.permute(0, 3, 1, 2).to(torch.float32) * 2 - (2**bits - 1)
     levels = 2**a_bits - 1
     if a_bits == 1:

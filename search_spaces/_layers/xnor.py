@@ -27,8 +27,9 @@ def xnor_conv2d(
 ) -> Tensor:
     """Convolve the signs of x with packed signs, in plain PyTorch (sign(0) = +1)."""
     out, inner, high, wide = shape
-    bits = (packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
-    codes = bits.reshape(-1)[: out * high * wide * inner].reshape(out, high, wide, inner)
+    shifts = torch.arange(8, dtype=torch.int32, device=packed.device)
+    flat = torch.bitwise_right_shift(packed.to(torch.int32).unsqueeze(1), shifts).bitwise_and(1)
+    codes = flat.reshape(-1)[: out * high * wide * inner].reshape(out, high, wide, inner)
     signs = codes.permute(0, 3, 1, 2).to(torch.float32) * 2 - 1
     y = F.conv2d(torch.where(x >= 0, 1.0, -1.0), signs, stride=stride, padding=padding)
     return y if scale is None else y * scale.reshape(1, -1, 1, 1)
