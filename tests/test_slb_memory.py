@@ -21,7 +21,7 @@ def peak(bits: int) -> int:
     """Build ResNet-20, train it for two of three steps and score it, as a search does at a rung."""
     task = registry.task("digits")
     task.size("train")
-    fields = {"backbone": "resnet20", "w_bits": [bits] * 4, "a_bits": [32] * 4}
+    fields = {"backbone": "resnet20", "width": 1.0, "w_bits": [bits] * 4, "a_bits": [32] * 4}
     candidate = LowBit.from_json(fields)
 
     def work() -> None:
