@@ -168,6 +168,11 @@ def conv(c_in: int, c_out: int, kernel: int, stride: int, where: str) -> nn.Modu
     return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
+def stage_of(where: str) -> int | None:
+    """Return the stage that an operator slot is in, or None in stem and head."""
+    return int(where.split(".")[1]) if where.startswith("stages.") else None
+
+
 class SqueezeExcite(nn.Module):
     """Scale channels by a gate computed from their means (arXiv:1709.01507)."""
 
@@ -256,11 +261,12 @@ def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
     model.add_module("head", head)
     model.add_module("classifier", classifier)
     for layer in model.modules():
-        _start(layer, plan.fan)
+        start(layer, plan.fan)
     return model
 
 
-def _start(layer: nn.Module, fan: str) -> None:
+def start(layer: nn.Module, fan: str) -> None:
+    """Draw the first weights of one plain convolution or linear layer; leave others alone."""
     if type(layer) is nn.Conv2d:
         fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
         nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
