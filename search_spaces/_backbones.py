@@ -24,6 +24,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "hardswish": nn.Hardswish,
     "relu": nn.ReLU,
+    "hardtanh": nn.Hardtanh,
+    "prelu": nn.PReLU,
 }
 
 

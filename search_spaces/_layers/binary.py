@@ -36,7 +36,7 @@ class _Clipped(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return torch.where(x.abs() <= 1, grad, 0.0)
 
@@ -50,9 +50,10 @@ class _Approximated(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * (2 - 2 * x.abs()).clamp_min(0)
+        slope: Tensor = (2 - 2 * x.abs()).clamp_min(0)
+        return grad * slope
 
 
 class _Whole(torch.autograd.Function):
@@ -63,7 +64,7 @@ class _Whole(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
 
 

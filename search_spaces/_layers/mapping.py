@@ -7,6 +7,8 @@ signs of a trained network are noisy labels of the signs that would be best, and
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,8 +32,7 @@ class Mapping(nn.Module):
         super().__init__()
         wide = [channels, *[channels * times] * (depth - 1), channels]
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False)
-            for a, b in zip(wide, wide[1:], strict=False)
+            nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False) for a, b in pairwise(wide)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b, track_running_stats=False) for b in wide[1:-1])
         nn.init.zeros_(self.convs[-1].weight)  # type: ignore[arg-type]
@@ -60,8 +61,9 @@ def unbiased_loss(output: Tensor, labels: Tensor, rho_plus: float, rho_minus: fl
     """
     if min(rho_plus, rho_minus) < 0 or rho_plus + rho_minus >= 1:
         raise ValueError(f"rho = {rho_plus}, {rho_minus}: both >= 0, together below 1")
-    own = torch.where(labels > 0, rho_plus, rho_minus)
-    other = rho_plus + rho_minus - own
+    plus = (labels > 0).to(output.dtype)
+    own = rho_plus * plus + rho_minus * (1 - plus)
+    other = rho_minus * plus + rho_plus * (1 - plus)
     agree, differ = (output - labels) ** 2, (output + labels) ** 2
     return ((1 - other) * agree - own * differ) / (1 - rho_plus - rho_minus)
 
