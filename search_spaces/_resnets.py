@@ -127,14 +127,16 @@ def _shortcut(
     return nn.Sequential(*layers)
 
 
-def make_head(
-    features: int, classes: int, head: str, operator: Operator, classifier: Classifier
+def _head(
+    features: int, plan: ResNetPlan, operator: Operator, classifier: Classifier
 ) -> nn.Sequential:
-    """Return what maps (N, features, 1, 1) to (N, classes); see `ResNetPlan.head`."""
-    if head == "linear":
-        return nn.Sequential(nn.Flatten(), classifier(features, classes))
-    logits = operator(features, classes, 1, 1, "head")
-    return nn.Sequential(logits, nn.BatchNorm2d(classes), nn.Flatten())
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+    if plan.head == "linear":
+        layers += [nn.Flatten(), classifier(features, plan.classes)]
+    else:
+        layers += [operator(features, plan.classes, 1, 1, "head"), nn.BatchNorm2d(plan.classes)]
+        layers += [nn.Flatten()]
+    return nn.Sequential(*layers)
 
 
 def resnet(
@@ -167,12 +169,10 @@ def resnet(
             stage.append(Block(c_in, c_out, stride, where, plan, operator, activation))
             c_in = c_out
         stages.append(stage)
-    head = make_head(c_in, plan.classes, plan.head, operator, classifier)
-    head.insert(0, nn.AdaptiveAvgPool2d(1))
     model = nn.Sequential()
     model.add_module("stem", stem)
     model.add_module("stages", stages)
-    model.add_module("head", head)
+    model.add_module("head", _head(c_in, plan, operator, classifier))
     for layer in model.modules():
         start(layer, "in")
     return model

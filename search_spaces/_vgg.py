@@ -2,28 +2,28 @@
 
     vgg(VggPlan(inputs=3, classes=10, side=32), operator, activation)
 
-Slots are named "stem" (the first convolution), "stages.I.J.conv" and "head"; activations "stem" and
-"stages.I.J.act". After arXiv:1702.00953 (there with one linear layer).
+Convolution, max-pool at the end of a stage, BatchNorm, activation. Slots are named "stem" (the
+first convolution) and "stages.I.J.conv"; activations "stem" and "stages.I.J.act". The network of
+arXiv:1807.10029 (LQ-Nets), which papers on adder and low-bit networks mean by this name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from nasx.errors import SpaceError
 from search_spaces._backbones import Operator, conv, start
-from search_spaces._resnets import Activation, Classifier, make_head, relu
+from search_spaces._resnets import Activation, Classifier, relu
 
 
 @dataclass(frozen=True)
 class VggPlan:
-    """A plain network on square images of `side` pixels: channels double from stage to stage.
+    """A plain network on square images of `side` pixels, with one linear layer at the end.
 
-    `repeats` counts the convolutions of each stage. The first `pools` stages end in a 2x2
-    max-pool. `head` as in `ResNetPlan`, on all features of the last map.
+    `repeats` counts the convolutions of each stage. Channels double from stage to stage, up to
+    `widest` times the width. The first `pools` stages end in a 2x2 max-pool.
     """
 
     inputs: int
@@ -32,8 +32,7 @@ class VggPlan:
     width: int = 128
     repeats: tuple[int, ...] = (2, 2, 2)
     pools: int = 3
-    widest: int = 4  # times the width
-    head: Literal["linear", "conv_bn"] = "linear"
+    widest: int = 4
 
 
 def vgg(
@@ -52,33 +51,26 @@ def vgg(
             f"VGG-small halves the side {plan.pools} times: a side of {plan.side} is too small, "
             f"take at least {1 << plan.pools}"
         )
-    model = nn.Sequential()
-    stages = nn.Sequential()
+    model, stages = nn.Sequential(), nn.Sequential()
     c_in = plan.inputs
     for i, repeats in enumerate(plan.repeats):
         stage, c_out = nn.Sequential(), plan.width * min(2**i, plan.widest)
         for j in range(repeats):
             first = i == j == 0
             where = "stem" if first else f"stages.{i}.{j}.conv"
-            layer = nn.Sequential(
-                operator(c_in, c_out, 3, 1, where),
-                nn.BatchNorm2d(c_out),
-                activation("stem" if first else f"stages.{i}.{j}.act", c_out),
-            )
+            layer = nn.Sequential(operator(c_in, c_out, 3, 1, where))
+            if j == repeats - 1 and i < plan.pools:
+                layer.append(nn.MaxPool2d(2))
+            layer.append(nn.BatchNorm2d(c_out))
+            layer.append(activation("stem" if first else f"stages.{i}.{j}.act", c_out))
             if first:
                 model.add_module("stem", layer)
             else:
                 stage.append(layer)
             c_in = c_out
-        if i < plan.pools:
-            stage.append(nn.MaxPool2d(2))
         stages.append(stage)
     model.add_module("stages", stages)
-    head = make_head(c_in * last * last, plan.classes, plan.head, operator, classifier)
-    if plan.head != "linear":  # one place with all features, for a 1x1 operator
-        head.insert(0, nn.Unflatten(1, (-1, 1, 1)))
-        head.insert(0, nn.Flatten())
-    model.add_module("head", head)
-    for layer in model.modules():
-        start(layer, "in")
+    model.add_module("head", nn.Sequential(nn.Flatten(), classifier(c_in * last**2, plan.classes)))
+    for module in model.modules():
+        start(module, "in")
     return model

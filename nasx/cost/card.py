@@ -106,7 +106,7 @@ def card_of(
     """
     from nasx.cost import energy as modelled
     from nasx.cost.inputs import example, first_line
-    from nasx.cost.memory import stored_bytes
+    from nasx.cost.memory import stored_bytes, weights_in
     from nasx.cost.ops import count
 
     moved = energy == "arith+mem"
@@ -120,10 +120,10 @@ def card_of(
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     joules = modelled.energy(counted.by_number, counted.traffic)
-    params = sum(p.numel() for p in model.parameters())
+    params = weights_in(model)
     return CostCard(
         params=params,
-        params_trained=params if trained is None else sum(p.numel() for p in trained.parameters()),
+        params_trained=params if trained is None else weights_in(trained),
         bytes=stored_bytes(model),
         macs=counted.macs,
         macs_max=counted.macs,
@@ -143,9 +143,11 @@ def card_of(
 
 
 def _layers(model: nn.Module, counted: Count) -> Iterator[LayerCost]:
+    from nasx.cost.memory import weights_of
+
     seen: set[int] = set()
     for name, module in model.named_modules():
-        own = {id(p): p.numel() for p in module._parameters.values() if p is not None}
+        own = weights_of(module)
         params = sum(n for i, n in own.items() if i not in seen)  # a tied weight: once
         seen.update(own)
         layer = counted.by_layer.get(name)
