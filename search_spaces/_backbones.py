@@ -24,8 +24,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "hardswish": nn.Hardswish,
     "relu": nn.ReLU,
-    "hardtanh": nn.Hardtanh,
-    "prelu": nn.PReLU,
 }
 
 

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from nasx.recipe import Phase, Recipe, State, Step, adamw, one_cycle, task_loss
 from nasx.shape import TaskShape
-from nasx.space import Space, choice, each, integer, real, when
+from nasx.space import Published, Space, choice, each, integer, real, when
+from nasx.tasks.base import Task
 from search_spaces._backbones import ACTIVATIONS, Plan, conv, network, stage_of
 from search_spaces._bases import micro, scaled
 from search_spaces._layers.binary import BinaryConv2d, sign
 from search_spaces._layers.mapping import Mapping as FilterMapping
 from search_spaces._layers.mapping import unbiased_loss
+from search_spaces._layers.xnor import XnorConv2d
 from search_spaces._resnets import ResNetPlan, cifar_repeats, resnet, resnet18
 from search_spaces._vgg import VggPlan, vgg
 
@@ -171,7 +173,16 @@ class Binary(Space):
 
     def decide(self, model: nn.Module) -> nn.Module:
         """Return the network whose binary convolutions run on packed bits; mappings are dropped."""
+        for parent in list(model.modules()):
+            for name, layer in list(parent.named_children()):
+                if isinstance(layer, BinaryConv2d):
+                    setattr(parent, name, layer.deployed())
         return model
+
+    def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
+        """Return the share of binary weights that are +1: one rho for both signs supposes half."""
+        codes = [m.weight_codes().flatten() for m in model.modules() if isinstance(m, XnorConv2d)]
+        return {"plus_share": float(torch.cat(codes).float().mean())} if codes else {}
 
     def control(self, shape: TaskShape) -> Self:
         """Return the same network in float."""
@@ -238,3 +249,22 @@ def supervised(rho: float, alpha: float) -> Callable[[State], Tensor]:
                 layer.mapped = None
 
     return loss
+
+
+_CIFAR, _IMAGENET = (
+    TaskShape("classify", (3, 32, 32), 10),
+    TaskShape("classify", (3, 224, 224), 1000),
+)
+_SIZES = "sizes of ResNet-20, VGG-small and ResNet-18 by arithmetic; MACs of the float layers"
+
+
+def _published(name: str, backbone: str, shape: TaskShape, params: int, macs: int) -> Published:
+    fields = {"backbone": backbone, "activation": "hardtanh", "supervision": "noisy"}
+    return Published(name, fields, shape, params, macs, source=_SIZES)
+
+
+Binary.published = (
+    _published("resnet20", "resnet20", _CIFAR, 269_722, 443_008),
+    _published("vgg_small", "vgg_small", _CIFAR, 4_660_106, 3_620_864),
+    _published("resnet18", "resnet18", _IMAGENET, 11_689_512, 137_793_536),
+)

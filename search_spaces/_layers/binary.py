@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces._layers.mapping import Mapping
+from search_spaces._layers.xnor import XnorConv2d
 
 ACTS = ("clip", "approx_sign")
 WEIGHTS = ("sign", "scaled", "dorefa")
@@ -147,6 +148,11 @@ class BinaryConv2d(nn.Module):
         # The scale multiplies the gradient later on; what goes straight through is without it.
         mean = self.weight.detach().abs().mean().clamp_min(torch.finfo(self.weight.dtype).tiny)
         return whole(self.latent() / mean)
+
+    @torch.no_grad()
+    def deployed(self) -> XnorConv2d:
+        """Return the layer on packed bits that computes the same, to the last bit."""
+        return XnorConv2d.from_signs(self.signs(), self.stride, self.padding, self.scale())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution; whole numbers where no scale is asked for."""
