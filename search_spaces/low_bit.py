@@ -1,0 +1,185 @@
+"""Low-bit networks: which layers take how many bits, and how their weights are found.
+
+SLB searches every weight among its levels by gradient (arXiv:2009.08695, NeurIPS 2020); DoReFa and
+uniform rounding with straight-through gradients are the baselines. What is deployed runs on codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from nasx.errors import SpaceError
+from nasx.recipe import Phase, Recipe, State, Step, one_cycle, task_loss
+from nasx.relax import Schedule
+from nasx.shape import TaskShape
+from nasx.space import Published, Space, choice, each, real, when
+from nasx.tasks.base import Task
+from search_spaces._choice_adam import ChoiceAdam
+from search_spaces._layers.deploying import deploy
+from search_spaces._layers.packed import PackedConv2d
+from search_spaces._layers.rounding import keep_positive
+from search_spaces._layers.slb import SlbConv2d, set_temperature
+from search_spaces._layers.state_norm import fix
+from search_spaces._quantised_nets import RELAXED, STAGES, Quantised, quantised
+
+BITS = (1, 2, 4, 8, 32)
+MOST_STAGES = max(len(stages) for stages in STAGES.values())
+MOST_LAYERS = max(sum(stages) for stages in STAGES.values())
+RATE, DECAY = 6e-3, 1e-3
+
+
+class LowBit(Space):
+    """Bits of weights and activations, per stage or per layer, of a small or a published network.
+
+    `grain` says which pair of bit fields counts; those beyond the network's stages or layers are
+    idle. 32 bits are a float. Activations take at least the bits of the weights that they meet.
+    Weights of 8 bits are rounded by DoReFa under `slb` too. `ends` are the bits of the first and
+    the last layers and of shortcuts. The other fields say how it is trained.
+    """
+
+    name: ClassVar[str] = "low_bit"
+    paper: ClassVar[str] = "arXiv:2009.08695"
+    tasks: ClassVar[tuple[str, ...]] = ("classify",)
+    training: ClassVar[tuple[str, ...]] = ("t_final", "t_start", "t_end", "logit_rate")
+
+    backbone: str = choice(*STAGES, default="micro")
+    width: float = choice(0.25, 0.5, 1.0, default=1.0)
+    method: str = choice("slb", "dorefa", "ste", default="slb")
+    grain: str = choice("stage", "layer", default="stage")
+    w_bits: tuple[int, ...] = when(
+        "grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=2))
+    )
+    a_bits: tuple[int, ...] = when(
+        "grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=8))
+    )
+    layer_w_bits: tuple[int, ...] = when(
+        "grain", ("layer",), each(MOST_LAYERS, choice(*BITS, default=2))
+    )
+    layer_a_bits: tuple[int, ...] = when(
+        "grain", ("layer",), each(MOST_LAYERS, choice(*BITS, default=8))
+    )
+    ends: int = choice(8, 32, default=32)
+    act: str = choice("dorefa", "pact", default="pact")
+    norm: str = choice("recalibrate", "state", "none", default="recalibrate")
+    init_std: float = when("method", ("slb",), real(0.01, 1.0, log=True, default=0.1))
+    t_final: float = when("method", ("slb",), real(30.0, 1e4, log=True, default=1000.0))
+    t_start: float = when("method", ("slb",), real(0.0, 0.4, default=0.2))
+    t_end: float = when("method", ("slb",), real(0.6, 0.95, default=0.8))
+    logit_rate: float = when("method", ("slb",), real(1.0, 30.0, log=True, default=3.0))
+
+    def bits(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the bits of weights and of activations of every low-bit layer, in order."""
+        stages = STAGES[self.backbone]
+        if self.grain == "layer":
+            return self.layer_w_bits[: sum(stages)], self.layer_a_bits[: sum(stages)]
+        w, a = (
+            tuple(b for b, n in zip(field[: len(stages)], stages, strict=True) for _ in range(n))
+            for field in (self.w_bits, self.a_bits)
+        )
+        return w, a
+
+    def active(self) -> dict[str, Any]:
+        """Return the fields as they count; where nothing is relaxed, SLB is DoReFa."""
+        if self.method == "slb" and not set(self.bits()[0]) & set(RELAXED):
+            return replace(self, method="dorefa").active()
+        return super().active()
+
+    def canonical(self, shape: TaskShape) -> dict[str, Any]:
+        """Return what decides the network: bits by layer, and only what they leave to decide."""
+        now = type(self).from_json(self.active())
+        w, a = now.bits()
+        rounded = any(b < 32 for b in w) or now.ends < 32
+        relaxed = now.method == "slb"
+        norm = now.norm
+        if norm == "state" and not relaxed:  # hard outputs are the only ones
+            norm = "none"
+        return {
+            "backbone": now.backbone,
+            "width": now.width,
+            "w": w,
+            "a": a,
+            "ends": now.ends,
+            "method": now.method if any(b < 32 for b in w) else None,
+            "act": now.act if any(2 <= b <= 8 for b in a) else None,
+            "norm": norm if rounded else None,
+            "init_std": now.init_std if relaxed else None,
+        }
+
+    def refusal(self, shape: TaskShape) -> str | None:
+        """Say where activations have fewer bits than the weights that they meet."""
+        for i, (w, a) in enumerate(zip(*self.bits(), strict=True)):
+            if a < w:
+                return (
+                    f"low-bit layer {i} of {self.backbone} has weights of {w} bits and activations "
+                    f"of {a}: give activations at least the bits of the weights"
+                )
+        return None
+
+    def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Self | None:
+        """Return this candidate with activations of at least the weights' bits, if that is all."""
+        if self.refusal(shape) is None:
+            return None
+
+        def raised(w: tuple[int, ...], a: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(map(max, w, a))
+
+        return replace(
+            self,
+            a_bits=raised(self.w_bits, self.a_bits),
+            layer_a_bits=raised(self.layer_w_bits, self.layer_a_bits),
+        )
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        """Return the network in training: (N, C, side, side) to (N, classes) logits."""
+        refused = self.refusal(shape)
+        if refused:
+            raise SpaceError(refused)
+        w, a = self.bits()
+        how = Quantised(w, a, self.method, self.act, self.norm, self.ends, self.init_std)  # type: ignore[arg-type]
+        return quantised(self.backbone, self.width, shape, how)
+
+    def decide(self, model: nn.Module) -> nn.Module:
+        """Return the network that runs on codes; its statistics are fixed unless recalibrated."""
+        if self.norm != "recalibrate":
+            fix(model)
+        return deploy(model)
+
+    def control(self, shape: TaskShape) -> Self | None:
+        """Return the same network in floats."""
+        if set(self.bits()[0]) == {32} and self.ends == 32:
+            return None
+        stages, layers = (32,) * MOST_STAGES, (32,) * MOST_LAYERS
+        return replace(
+            self, ends=32,
+            w_bits=stages, a_bits=stages, layer_w_bits=layers, layer_a_bits=layers,
+        )  # fmt: skip
+
+    def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
+        """Return the mean bits of a stored weight, the low-bit layers' and all."""
+        few = [m for m in model.modules() if isinstance(m, PackedConv2d)]
+        weights = sum(m.out_channels * m.taps for m in few)
+        bits = sum(m.out_channels * m.taps * m.bits for m in few)
+        floats = sum(p.numel() for p in model.parameters())
+        found = {"mean_bits": (bits + 32 * floats) / (weights + floats)}
+        return found | ({"low_bit_mean": bits / weights} if weights else {})
+
+    def recipe(self, shape: TaskShape) -> Recipe:
+        """Return one phase of AdamW; choices anneal from t_start to t_end and are hard after."""
+        now = type(self).from_json(self.active())
+        loss = Annealed(
+            Schedule(1.0, now.t_final, now.t_start, now.t_end, "exponential"), now.t_end
+        )
+        step = Step(
+            loss=loss,
+            parameters=Groups(RATE, DECAY, now.logit_rate),
+            optimizer=optimizer,
+            factor=one_cycle(warm=0.3),
+            after=after,
+        )
+        # Hard weights say nothing while the choice is soft.
+        first = now.t_end if now.method == "slb" else 0.0
+        return Recipe((Phase("train", 1.0, (step,)),), 32, augment=False, comparable_from=first)
