@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from nasx.errors import NasxError
+from search_spaces._layers import _adder_kernel as kernel
 from search_spaces._layers import _adder_plain as plain
 from search_spaces._layers._native import OPERATORS, operator
 
@@ -63,52 +64,42 @@ def _sizes(tensor: Tensor) -> str:
     return f"({', '.join(str(n) for n in tensor.shape)})"
 
 
-def channels_last(x: Tensor) -> bool:
-    """Return whether x (N, C, H, W) lies in memory with its channels innermost."""
-    return x.stride(1) == 1 and x.shape[1] > 1 and x.shape[2] * x.shape[3] > 1
-
-
-def _like(found: Tensor, x: Tensor) -> Tensor:
-    """Return `found` in the type and memory format of x."""
-    form = torch.channels_last if channels_last(x) else torch.contiguous_format
-    return found.to(x.dtype).contiguous(memory_format=form)
-
-
-def _empty(shape: tuple[int, ...], x: Tensor) -> Tensor:
-    form = torch.channels_last if channels_last(x) else torch.contiguous_format
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=form)
-
-
 def _wide(tensor: Tensor) -> Tensor:
     """Return a tensor in the precision to add up in."""
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
-# -- output -------------------------------------------------------------------------------------
-
-
 def _forward(x: Tensor, weight: Tensor, stride: int, padding: int, eta: float = 0.2) -> Tensor:
-    _demand(x, weight, stride, padding)
-    return _like(plain.forward(_wide(x), _wide(weight), stride, padding), x)
+    y = _forward_shape(x, weight, stride, padding)
+    x, weight = _wide(x), _wide(weight)
+    made = kernel.kernels(x, weight)
+    if made is None:
+        return y.copy_(plain.forward(x, weight, stride, padding))
+    found = y if y.dtype == x.dtype else kernel.empty(tuple(y.shape), x)
+    kernel.forward(made, x, weight, stride, padding, found)
+    return found.to(y.dtype)
 
 
 def _forward_shape(
     x: Tensor, weight: Tensor, stride: int, padding: int, eta: float = 0.2
 ) -> Tensor:
     _demand(x, weight, stride, padding)
-    return _empty((x.shape[0], weight.shape[0], *plain.sides(x, weight, stride, padding)), x)
-
-
-# -- gradients ----------------------------------------------------------------------------------
+    sides = plain.sides(x, weight, stride, padding)
+    return kernel.empty((x.shape[0], weight.shape[0], *sides), x)
 
 
 def _grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    found = plain.grad_input(_wide(grad), _wide(x), _wide(weight), stride, padding)
-    return _like(found, x)
+    kind = x.dtype
+    grad, x, weight = _wide(grad), _wide(x), _wide(weight)
+    made = kernel.kernels(grad, x, weight)
+    if made is not None:
+        return kernel.grad_input(made, grad, x, weight, stride, padding).to(kind)
+    found = plain.grad_input(grad, x, weight, stride, padding)
+    return kernel.empty(tuple(x.shape), x).copy_(found).to(kind)
 
 
 def _grad_input_shape(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    return _empty(tuple(x.shape), x)
+    return kernel.empty(tuple(x.shape), x)
 
 
 def _grad_weight(
