@@ -19,7 +19,7 @@ from nasx.recipe import Phase, Recipe, State, Step, adamw, one_cycle, task_loss
 from nasx.shape import TaskShape
 from nasx.space import Published, Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
-from search_spaces._backbones import ACTIVATIONS, Plan, conv, network, stage_of
+from search_spaces._backbones import Plan, conv, network, stage_of
 from search_spaces._bases import micro, scaled
 from search_spaces._layers.binary import BinaryConv2d, sign
 from search_spaces._layers.mapping import Mapping as FilterMapping
@@ -33,6 +33,7 @@ TUNED = 0.3  # the rate of fine-tuning, relative to RATE
 MOST = 4  # stages of the deepest backbone
 STAGES = {"micro": 2, "resnet20": 3, "vgg_small": 3, "resnet18": 4}
 MAPPED = ("mapping", "noisy")
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"hardtanh": nn.Hardtanh, "prelu": nn.PReLU}
 
 
 class Binary(Space):
@@ -101,7 +102,7 @@ class Binary(Space):
         elif self.backbone == "resnet20":
             plan = ResNetPlan(inputs, classes, cifar_repeats(20), shortcut="pad")
         else:
-            return replace(scaled(micro(shape), self.width, 1.0), activation=self.activation)
+            return scaled(micro(shape), self.width, 1.0)
         skip: Any = self.skip
         return replace(plan, width=wide(plan.width), skip=skip)
 
@@ -119,7 +120,7 @@ class Binary(Space):
             return ACTIVATIONS[self.activation]()
 
         if isinstance(plan, Plan):
-            return network(plan, operator)
+            return network(plan, operator, activation)
         if isinstance(plan, VggPlan):
             return vgg(plan, operator, activation)
         return resnet(plan, operator, activation)
