@@ -22,7 +22,7 @@ class ChoiceAdam(torch.optim.AdamW):
         super().__init__(groups, lr=lr, weight_decay=0.0, fused=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Move every parameter that has a gradient; return what `closure` returned, if given."""
         value = None
         if closure is not None:

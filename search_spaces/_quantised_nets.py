@@ -16,7 +16,7 @@ from search_spaces._backbones import Activation, Classifier, Operator, conv, net
 from search_spaces._bases import micro, scaled
 from search_spaces._layers.deploying import Shift
 from search_spaces._layers.quantised import QuantisedConv2d
-from search_spaces._layers.rounding import Act, RoundedConv2d, Steps, reading
+from search_spaces._layers.rounding import Act, RoundedConv2d, Rounding, Steps, reading
 from search_spaces._layers.slb import SlbConv2d
 from search_spaces._layers.state_norm import watch
 from search_spaces._resnets import ResNetPlan, resnet, resnet18
@@ -82,7 +82,7 @@ class _Slots:
         shape = (c_in, c_out, kernel, stride, kernel // 2)
         if self.how.method == "slb" and w in RELAXED:
             return SlbConv2d(*shape, bits=w, std=self.how.std, reading=read)
-        rounding = "ste" if self.how.method == "ste" else "dorefa"
+        rounding: Rounding = "ste" if self.how.method == "ste" else "dorefa"
         return RoundedConv2d(*shape, bits=w, rounding=rounding, reading=read)
 
     def _end(self, c_in: int, c_out: int, kernel: int, stride: int, where: str) -> nn.Module:

@@ -6,30 +6,27 @@ uniform rounding with straight-through gradients are the baselines. What is depl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from nasx.errors import SpaceError
-from nasx.recipe import Phase, Recipe, State, Step, one_cycle, task_loss
+from nasx.recipe import Recipe
 from nasx.relax import Schedule
 from nasx.shape import TaskShape
 from nasx.space import Published, Space, choice, each, real, when
 from nasx.tasks.base import Task
-from search_spaces._choice_adam import ChoiceAdam
+from search_spaces._annealing import annealing
 from search_spaces._layers.deploying import deploy
 from search_spaces._layers.packed import PackedConv2d
-from search_spaces._layers.rounding import keep_positive
-from search_spaces._layers.slb import SlbConv2d, set_temperature
 from search_spaces._layers.state_norm import fix
 from search_spaces._quantised_nets import RELAXED, STAGES, Quantised, quantised
 
 BITS = (1, 2, 4, 8, 32)
 MOST_STAGES = max(len(stages) for stages in STAGES.values())
 MOST_LAYERS = max(sum(stages) for stages in STAGES.values())
-RATE, DECAY = 6e-3, 1e-3
 
 
 class LowBit(Space):
@@ -50,12 +47,8 @@ class LowBit(Space):
     width: float = choice(0.25, 0.5, 1.0, default=1.0)
     method: str = choice("slb", "dorefa", "ste", default="slb")
     grain: str = choice("stage", "layer", default="stage")
-    w_bits: tuple[int, ...] = when(
-        "grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=2))
-    )
-    a_bits: tuple[int, ...] = when(
-        "grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=8))
-    )
+    w_bits: tuple[int, ...] = when("grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=2)))
+    a_bits: tuple[int, ...] = when("grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=8)))
     layer_w_bits: tuple[int, ...] = when(
         "grain", ("layer",), each(MOST_LAYERS, choice(*BITS, default=2))
     )
@@ -170,16 +163,33 @@ class LowBit(Space):
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW; choices anneal from t_start to t_end and are hard after."""
         now = type(self).from_json(self.active())
-        loss = Annealed(
-            Schedule(1.0, now.t_final, now.t_start, now.t_end, "exponential"), now.t_end
-        )
-        step = Step(
-            loss=loss,
-            parameters=Groups(RATE, DECAY, now.logit_rate),
-            optimizer=optimizer,
-            factor=one_cycle(warm=0.3),
-            after=after,
-        )
+        t = Schedule(1.0, now.t_final, now.t_start, now.t_end, "exponential")
         # Hard weights say nothing while the choice is soft.
-        first = now.t_end if now.method == "slb" else 0.0
-        return Recipe((Phase("train", 1.0, (step,)),), 32, augment=False, comparable_from=first)
+        comparable = now.t_end if now.method == "slb" else 0.0
+        return annealing(t, now.t_end, now.logit_rate, comparable)
+
+
+_CIFAR = TaskShape("classify", (3, 32, 32), 10)
+_IMAGENET = TaskShape("classify", (3, 224, 224), 1000)
+_COUNTED = "bits and backbone: the paper; params and MACs of the float layers: counted by hand"
+
+
+def _published(
+    backbone: str, w: int, a: int, shape: TaskShape, params: int, macs: int
+) -> Published:
+    stages = MOST_STAGES
+    fields = {"backbone": backbone, "w_bits": [w] * stages, "a_bits": [a] * stages}
+    name = f"{backbone}_w{w}a{a}"
+    return Published(name, fields, shape, params, macs, source=_COUNTED)
+
+
+LowBit.published = (
+    _published("resnet20", 1, 1, _CIFAR, 269_722, 443_008),
+    _published("resnet20", 2, 2, _CIFAR, 269_722, 443_008),
+    _published("resnet20", 4, 4, _CIFAR, 269_722, 443_008),
+    _published("resnet20", 32, 32, _CIFAR, 269_722, 40_551_040),
+    _published("vgg_small", 1, 1, _CIFAR, 4_660_106, 3_620_864),
+    _published("vgg_small", 32, 32, _CIFAR, 4_660_106, 607_600_640),
+    _published("resnet18", 1, 1, _IMAGENET, 11_689_512, 137_793_536),
+    _published("resnet18", 32, 32, _IMAGENET, 11_689_512, 1_814_073_344),
+)

@@ -5,21 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nasx.errors import SpaceError
-
-BITS = (1, 2, 4, 8)  # of weights and of activations; 32 stands for a float
-
-
-def demand_bits(bits: int, where: str) -> None:
-    """Raise SpaceError where `bits` is no width that weights are stored in."""
-    if bits not in BITS:
-        raise SpaceError(f"{where}: {bits} bits are not one of {', '.join(map(str, BITS))}")
-
 
 def decoded(codes: Tensor, bits: int) -> Tensor:
     """Return the levels of codes 0..M, M = 2^bits - 1: (2k - M) / M in float32, any shape."""
     most = 2**bits - 1
-    return (2 * codes.to(torch.float32) - most) / most
+    level: Tensor = (2 * codes.to(torch.float32) - most) / most
+    return level
 
 
 def levels(bits: int) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces._layers.levels import decoded, demand_bits
+from search_spaces._layers.levels import decoded
+from search_spaces._layers.packing import demand_width
 
 
 class QuantisedConv2d(nn.Module):
@@ -17,7 +18,7 @@ class QuantisedConv2d(nn.Module):
     A subclass says which code each weight has (`codes`) and which weights a training step meets
     (`weight_in_training`). `reading` quantises the input (None: it stays float). `scaled` gives
     each filter a learned scale, for a place that no normalisation follows; `bias` adds a bias.
-    x (N, c_in, H, W) -> (N, c_out, H', W'). SpaceError for bits that are not 1, 2, 4 or 8.
+    x (N, c_in, H, W) -> (N, c_out, H', W'). NasxError for bits that are not 1, 2, 4 or 8.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class QuantisedConv2d(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        demand_bits(bits, "weights of a convolution")
+        demand_width(bits, "weights")
         self.shape = (c_out, c_in, kernel, kernel)
         self.stride, self.padding, self.bits = stride, padding, bits
         self.reading = nn.Identity() if reading is None else reading

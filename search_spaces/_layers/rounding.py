@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nasx.errors import SpaceError
-from search_spaces._layers.levels import decoded, demand_bits
+from nasx.errors import NasxError
+from search_spaces._layers.levels import decoded
+from search_spaces._layers.packing import demand_width
 from search_spaces._layers.quantised import QuantisedConv2d
 
 Rounding = Literal["dorefa", "ste"]
@@ -34,7 +35,8 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return gradients[0] * (x.abs() <= 1)
+        passed: Tensor = gradients[0] * (x.abs() <= 1)
+        return passed
 
 
 class _Step(torch.autograd.Function):
@@ -42,7 +44,8 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, steps: int) -> Tensor:
-        return torch.round(x * (steps / alpha)) * (alpha / steps)
+        y: Tensor = torch.round(x * (steps / alpha)) * (alpha / steps)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -83,16 +86,16 @@ class Steps(nn.Module):
     """Read activations as codes of `bits`: clipped to [0, alpha] and rounded to 2^bits - 1 steps.
 
     With `learnt` alpha is a parameter (PACT): its gradient comes from what is clipped above. It
-    must be kept positive (see `keep_positive`). SpaceError for bits that are not 2, 4 or 8.
+    must be kept positive (see `keep_positive`). NasxError for bits that are not 2, 4 or 8.
     """
 
     alpha: Tensor
 
     def __init__(self, bits: int, alpha: float = 1.0, *, learnt: bool = False) -> None:
         super().__init__()
-        demand_bits(bits, "activations")
+        demand_width(bits, "activations")
         if bits == 1:
-            raise SpaceError("activations: 1 bit is the sign, which has no steps; take Signs")
+            raise NasxError("activations of 1 bit are signs, which have no steps: take Signs")
         self.bits = bits
         first = torch.tensor(alpha)
         if learnt:
@@ -128,8 +131,8 @@ def keep_positive(model: nn.Module) -> None:
 class RoundedConv2d(QuantisedConv2d):
     """A convolution with float weights that every step rounds to their levels.
 
-    DoReFa's factor E|w| at one bit is left out: the normalisation that follows cancels it, forward
-    and in the gradient; where none follows, `scaled` learns a better one.
+    DoReFa's factor E|w| at one bit is left out: the normalisation that follows cancels it in the
+    output, and Adam its size in the gradient. Where none follows, `scaled` learns one per filter.
     """
 
     def __init__(
