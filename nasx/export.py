@@ -153,6 +153,7 @@ def about_trial(snapshot: Snapshot, trial: Trial, candidate: Space, task: Task) 
             if axis.kind == "static" and isinstance(values.get(name), int | float)
         },
         latency=final.latency if final else None,
+        cautions=candidate.cautions,
         machine=machine.get("cpu", ""),
         versions=snapshot.provenance.get("versions", {}),
     )

@@ -40,6 +40,7 @@ class About:
     test: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     latency: Mapping[str, Any] | None = None
+    cautions: tuple[str, ...] = ()
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +67,7 @@ def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
         _scores(about),
         "## Costs",
         _costs(about, shape),
+        "\n\n".join(_line(sentence) for sentence in about.cautions),
         "## Input and output",
         _input(about, shape),
         "## Use it",

@@ -48,6 +48,12 @@ class Adder(Space):
     name: ClassVar[str] = "adder"
     paper: ClassVar[str] = "arXiv:2009.13044"
     training: ClassVar[tuple[str, ...]] = ("rate", "eta", "teacher", *_TAUGHT_FIELDS)
+    cautions: ClassVar[tuple[str, ...]] = (
+        "Adder layers save modelled energy (arithmetic alone, 45 nm) and lose latency: CPUs and "
+        "GPUs multiply and add in one instruction, so there an adder layer takes longer than the "
+        "convolution it replaces. Only hardware made for additions could turn the saving into "
+        "time.",
+    )
 
     backbone: str = choice(*BACKBONES, default="micro")
     width: float = choice(0.25, 0.5, 1.0, default=1.0)  # times the backbone's own channels
