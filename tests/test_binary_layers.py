@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from search_spaces._layers import binary
 from search_spaces._layers.binary import BinaryConv2d, approximated, clipped, sign, whole
-from search_spaces._layers.mapping import Mapping, symmetric_loss, unbiased_loss
+from search_spaces._layers.mapping import FilterMapping, symmetric_loss, unbiased_loss
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lns_unbiased_loss.json").read_text())
 RHO = st.floats(0, 0.45)
@@ -86,7 +86,7 @@ def test_unknown_gradients_are_refused():
 def test_attaching_a_mapping_changes_no_bit(depth, times, kernel):
     layer, x = conv(3, 6, kernel), drawn(2, 3, 5, 5)
     before = layer(x)
-    layer.attach(Mapping(6, 3, kernel, depth=depth, times=times))
+    layer.attach(FilterMapping(6, 3, kernel, depth=depth, times=times))
     assert torch.equal(layer.latent(), layer.weight)
     assert torch.equal(layer(x), before)
     assert torch.equal(layer.mapping.labels, layer.signs())
@@ -96,7 +96,7 @@ def test_attaching_a_mapping_changes_no_bit(depth, times, kernel):
 
 def test_a_trained_mapping_gives_the_same_signs_in_any_mode_and_format():
     layer = conv(16, 32, 3)
-    layer.attach(Mapping(32, 16, 3, depth=3, times=2))
+    layer.attach(FilterMapping(32, 16, 3, depth=3, times=2))
     torch.nn.init.normal_(layer.mapping.convs[-1].weight, std=0.05)
     signs = layer.train().signs()
     assert (signs != sign(layer.weight)).float().mean() > 0.05  # it does turn signs
@@ -108,7 +108,7 @@ def test_a_trained_mapping_gives_the_same_signs_in_any_mode_and_format():
 
 def test_every_part_of_a_mapping_learns():
     layer, x = conv(3, 6, 3), drawn(2, 3, 5, 5)
-    layer.attach(Mapping(6, 3, 3, depth=2, times=2))
+    layer.attach(FilterMapping(6, 3, 3, depth=2, times=2))
     torch.nn.init.normal_(layer.mapping.convs[-1].weight, std=0.05)
     layer(x).square().sum().backward()
     assert all(p.grad.abs().max() > 0 for p in layer.parameters())

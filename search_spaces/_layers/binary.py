@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces._layers.mapping import Mapping
+from search_spaces._layers.mapping import FilterMapping
 from search_spaces._layers.xnor import XnorConv2d
 
 ACTS = ("clip", "approx_sign")
@@ -114,7 +114,7 @@ class BinaryConv2d(nn.Module):
         self.stride, self.padding, self.act, self.weights = stride, kernel // 2, act, weights
         # Latents are told apart by their signs alone; they start well inside the clip.
         self.weight = nn.Parameter(0.1 * torch.randn(c_out, c_in, kernel, kernel))
-        self.mapping: Mapping | None = None
+        self.mapping: FilterMapping | None = None
         self.mapped: Tensor | None = None  # the mapping's output while a step holds it
 
     def extra_repr(self) -> str:
@@ -122,7 +122,7 @@ class BinaryConv2d(nn.Module):
         c_out, c_in, kernel, _ = self.weight.shape
         return f"{c_in}, {c_out}, kernel={kernel}, stride={self.stride}, {self.act}, {self.weights}"
 
-    def attach(self, mapping: Mapping) -> None:
+    def attach(self, mapping: FilterMapping) -> None:
         """Take the weights from `mapping` from now on; its labels are the signs of now."""
         mapping.labels.copy_(sign(self.weight.detach()))
         self.mapping = mapping

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Mapping(nn.Module):
+class FilterMapping(nn.Module):
     """Map the filters of one layer: (O, C, k, k) to the same, W + g(W).
 
     A filter is a sample of g, its input channels are channels. g has `depth` convolutions k x k,
