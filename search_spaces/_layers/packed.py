@@ -96,11 +96,11 @@ class PackedConv2d(nn.Module):
 
 def output_of(x: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
     """Return an empty output of a convolution, in the memory format of its input."""
-    sides = ((n + 2 * padding - shape[2]) // stride + 1 for n in x.shape[2:])
+    high = (x.shape[2] + 2 * padding - shape[2]) // stride + 1
+    wide = (x.shape[3] + 2 * padding - shape[3]) // stride + 1
     memory = torch.channels_last if channels_last(x) else torch.contiguous_format
-    return torch.empty(
-        (x.shape[0], shape[0], *sides), dtype=x.dtype, device=x.device, memory_format=memory
-    )
+    sizes = (x.shape[0], shape[0], high, wide)
+    return torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=memory)
 
 
 def channels_last(x: Tensor) -> bool:

@@ -9,6 +9,8 @@ for bit.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,8 +20,12 @@ from torch import Tensor
 
 from nasx.cost.ops import Ops
 from nasx.errors import NasxError
-from search_spaces._layers._native import operator
-from search_spaces._layers.packed import PackedConv2d, output_of
+from search_spaces._layers._native import library, operator
+from search_spaces._layers._once import once
+from search_spaces._layers.packed import PackedConv2d, channels_last, output_of
+
+BLOCK = 16  # filters that xnor.cpp keeps side by side
+SIZES = ctypes.c_int64 * 10
 
 
 def xnor_conv2d(
@@ -38,8 +44,45 @@ def xnor_conv2d(
 def _kernel(
     x: Tensor, packed: Tensor, scale: Tensor | None, shape: list[int], stride: int, padding: int
 ) -> Tensor:
+    kernels = _kernels() if x.device.type == "cpu" else None
     y = output_of(x, shape, stride, padding)
-    return y.copy_(xnor_conv2d(x, packed, scale, shape, stride, padding))
+    if kernels is None:
+        return y.copy_(xnor_conv2d(x, packed, scale, shape, stride, padding))
+    last = channels_last(x)
+    x = x if last else x.contiguous()
+    weights, ones = once(packed, ("xnor", *shape), lambda: _prepare(kernels, packed, shape))
+    n, c, h, w = x.shape
+    sizes = (n, c, h, w, shape[0], shape[2], stride, padding, last, torch.get_num_threads())
+    failed = kernels.xnor_conv(
+        _at(x), _at(weights), _at(ones), None if scale is None else _at(scale.contiguous()), _at(y),
+        SIZES(*sizes),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError(f"no memory for the packed input of a binary convolution {list(x.shape)}")
+    return y
+
+
+@functools.cache
+def _kernels() -> ctypes.CDLL | None:
+    found = library("xnor")
+    if found is not None:
+        found.xnor_name.restype = ctypes.c_char_p
+    return found
+
+
+def _prepare(kernels: ctypes.CDLL, packed: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
+    """Return the weight as the kernel reads it, and the ones of each tap (see xnor.cpp)."""
+    out, inner, high, wide = shape
+    taps, filters = high * wide, -(-out // BLOCK) * BLOCK
+    weights = torch.empty(filters * taps * -(-inner // 32), dtype=torch.int32)
+    ones = torch.empty(taps * filters, dtype=torch.int32)
+    sizes = (ctypes.c_int64(n) for n in (out, taps, inner))
+    kernels.xnor_prepare(_at(packed.contiguous()), *sizes, _at(weights), _at(ones))
+    return weights, ones
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def _fake(
@@ -76,7 +119,10 @@ class XnorConv2d(PackedConv2d):
     @property
     def kernel(self) -> str:
         """Return what computes this layer here."""
-        return "xnor (plain torch in float: simulated)"
+        kernels = _kernels()
+        if kernels is None:
+            return "xnor (plain torch in float: simulated)"
+        return f"xnor ({kernels.xnor_name().decode()})"
 
     def decides(self, x: Tensor) -> Tensor:
         """Return what the layer makes of its input: 1 where x >= 0, uint8."""
