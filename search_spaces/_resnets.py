@@ -10,7 +10,6 @@ an operator can treat each as it likes; activations "stem", "stages.I.J.act1", "
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,10 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasx.errors import SpaceError
-from search_spaces._backbones import Operator, conv, start
-
-Activation = Callable[[str, int], nn.Module]  # (where, channels)
-Classifier = Callable[[int, int], nn.Module]  # (features, classes)
+from search_spaces._backbones import Activation, Classifier, Operator, conv, start
 
 
 def relu(where: str, channels: int) -> nn.Module:

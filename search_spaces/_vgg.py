@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from nasx.errors import SpaceError
-from search_spaces._backbones import Operator, conv, start
-from search_spaces._resnets import Activation, Classifier, relu
+from search_spaces._backbones import Activation, Classifier, Operator, conv, start
+from search_spaces._resnets import relu
 
 
 @dataclass(frozen=True)

@@ -132,21 +132,50 @@ def _filled(shape: Shape) -> int:
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Return the bytes of all parameters as they are stored; a tied weight counts once.
+    """Return the bytes of all weights as they are stored; a tied weight counts once.
 
     A module whose parameters are stored in fewer bits than their type has names them by
-    `stored_bits() -> {"weight": 1}`; each parameter fills whole bytes. Running statistics fold
-    into the layer before them, and do not count.
+    `stored_bits() -> {"weight": 1}`; each parameter fills whole bytes. A buffer that holds packed
+    weights (`packed_counts`) counts as it is. Running statistics fold into the layer before them,
+    and do not count.
     """
     return sum((bits + 7) // 8 for bits in _bits(model))
+
+
+def weights_of(module: nn.Module) -> dict[int, int]:
+    """Return how many weights a module itself holds, by the identity of the tensor they are in.
+
+    These are its parameters, and the buffers that it names by `packed_counts() -> {"packed": n}`,
+    each with the number of weights that are packed into it.
+    """
+    counts = {id(p): p.numel() for p in module._parameters.values() if p is not None}
+    for name, count in _packed(module).items():
+        counts[id(module._buffers[name])] = count
+    return counts
+
+
+def weights_in(model: nn.Module) -> int:
+    """Return how many weights a network holds, packed ones included; a tied one counts once."""
+    found: dict[int, int] = {}
+    for module in model.modules():
+        found |= weights_of(module)
+    return sum(found.values())
+
+
+def _packed(module: nn.Module) -> dict[str, int]:
+    if not hasattr(type(module), "packed_counts"):
+        return {}
+    return dict(module.packed_counts())  # type: ignore[operator]
 
 
 def _bits(model: nn.Module) -> Iterable[int]:
     seen: set[int] = set()
     for module in model.modules():
         said = module.stored_bits() if hasattr(type(module), "stored_bits") else {}  # type: ignore[operator]
-        for name, parameter in module._parameters.items():
-            if parameter is None or id(parameter) in seen:
+        held: dict[str, Tensor | None] = {**module._parameters}
+        held |= {name: module._buffers[name] for name in _packed(module)}
+        for name, tensor in held.items():
+            if tensor is None or id(tensor) in seen:
                 continue
-            seen.add(id(parameter))
-            yield parameter.numel() * int(said.get(name, 8 * parameter.element_size()))
+            seen.add(id(tensor))
+            yield tensor.numel() * int(said.get(name, 8 * tensor.element_size()))
