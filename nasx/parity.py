@@ -97,10 +97,9 @@ def _leaves(network: Callable[[Tensor], Any]) -> Network:
 
 
 class Case:
-    """What the files are held against: inputs, the network's outputs and its decisions.
+    """What the files are held against: inputs, the network's outputs, and the codes by layer.
 
-    `codes` reads what each deciding layer (`layers`) rounded its input to, for a batch at a time:
-    all of them together may be larger than the network.
+    `codes` reads those of a batch at a time: all together may be larger than the network.
     """
 
     def __init__(self, path: Path) -> None:
