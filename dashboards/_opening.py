@@ -84,6 +84,18 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def cautions(record: Snapshot) -> str:
+    """Return what the spaces say of their results, or nothing."""
+    said = _dict(record.provenance.get("cautions"))
+    lines = [
+        (name, line) for name, lines in said.items() if isinstance(lines, list) for line in lines
+    ]
+    if not lines:
+        return ""
+    body = "".join(f"<p><strong>{esc(name)}</strong>: {esc(line)}</p>" for name, line in lines)
+    return section("Keep in mind", body)
+
+
 def verdict(cards: Sequence[Finding], record: Snapshot) -> str:
     """Return the verdict, one card for each finding."""
     if not cards:

@@ -168,6 +168,8 @@ def _check_contract(reference: str, as_json: bool) -> None:
 def _show_space(row: dict[str, Any]) -> None:
     click.echo(f"{row['name']}  {row['paper']}  for {', '.join(row['tasks'])}")
     click.echo(first_sentence(row["about"]))
+    for sentence in row["cautions"]:
+        click.echo(f"note: {sentence}")
     click.echo(table([{"field": k, **v} for k, v in row["fields"].items()]))
     if row["published"]:
         keep = ("name", "params", "macs", "adds", "tolerance", "source")

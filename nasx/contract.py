@@ -107,6 +107,9 @@ def _declared(space: type[Space], faults: Faults) -> bool:
     """Check what stands in the class itself."""
     if not NAME.match(space.name):
         faults.add("name", None, f"name = '{space.name}': use lower-case letters, digits, - and _")
+    for said in space.cautions:
+        if not isinstance(said, str) or not said.strip().endswith("."):
+            faults.add("cautions", None, f"{said!r}: write each as a sentence that ends in a dot")
     for kind in space.tasks:
         if kind not in ("classify", "restore", "detect", "features"):
             said = f"'{kind}' is no kind of task: use classify, restore, detect or features"

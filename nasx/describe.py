@@ -31,6 +31,7 @@ def describe(space: type[Space]) -> dict[str, Any]:
         "paper": space.paper,
         "tasks": list(space.tasks),
         "about": inspect.getdoc(space) or "",
+        "cautions": list(space.cautions),
         "axes": list(space.axes),
         "fields": fields,
         "published": points,

@@ -78,6 +78,7 @@ class Record:
             "replicate_of": trial.replicate_of,
             "control_of": trial.control_of,
             "first_rung": trial.first_rung,
+            "full": trial.full,
         }
         number = len(self._ids)  # one driver writes, so rows are numbered in their order
         excess = self._excesses(known, static=True)
@@ -133,11 +134,14 @@ class Record:
             return False
         if progress.reason is not None:
             self._finish(number, State.FAILED)
-        elif progress.rungs and progress.rungs[-1].samples >= self.study.fidelity.full:
+        elif progress.rungs and progress.rungs[-1].samples >= self._full(number):
             self._finish(number, State.COMPLETE)
         else:
             self._finish(number, State.STOPPED)
         return True
+
+    def _full(self, number: int) -> int:
+        return self._trials[number].full or self.study.fidelity.full
 
     def reject(self, rejection: Rejection) -> None:
         """Keep a candidate refused before training; it takes no number."""

@@ -70,6 +70,7 @@ def page(record: Snapshot) -> str:
     body = [
         opening.header(record, study),
         opening.verdict(findings(record, study), record),
+        opening.cautions(record),
         _front(front, record, data),
         sections.front_table(record, study),
         repeats.contenders(found, study),

@@ -64,6 +64,7 @@ def trial_of(row: FrozenTrial) -> Trial:
         replicate_of=fixed.get("replicate_of"),
         control_of=fixed.get("control_of"),
         first_rung=fixed.get("first_rung", 0),
+        full=fixed.get("full"),
     )
     finished = {"COMPLETE": State.COMPLETE, "PRUNED": State.STOPPED, "FAIL": State.FAILED}
     progress = Progress.from_json(row.user_attrs.get("progress"))

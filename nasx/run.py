@@ -35,9 +35,9 @@ class Run:
     def __init__(self, path: str | Path, storage: str | None = None) -> None:
         self.path, self.storage = Path(path), storage
         if not (self.path / "resolved.yaml").is_file():
-            raise NasxError(
-                f"{self.path}: no run here (there is no resolved.yaml); see `nasx search`"
-            )
+            inside = sorted(f.parent for f in self.path.glob("*/resolved.yaml"))
+            see = f"there are in {', '.join(map(str, inside))}" if inside else "see `nasx search`"
+            raise NasxError(f"{self.path}: no run here (there is no resolved.yaml); {see}")
 
     @property
     def study(self) -> Study:

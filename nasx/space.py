@@ -98,6 +98,7 @@ class Space:
     published: ClassVar[tuple[Published, ...]] = ()
     training: ClassVar[tuple[str, ...]] = ()  # fields that change the recipe, not the network
     axes: ClassVar[tuple[str, ...]] = ()  # fields a scaling rule speaks of, e.g. ("r", "d")
+    cautions: ClassVar[tuple[str, ...]] = ()  # sentences that whoever reads its results must know
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

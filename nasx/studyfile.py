@@ -12,7 +12,8 @@ from typing import Any
 
 from nasx.errors import MissingData, NasxError, StudyError
 from nasx.nearest import hint
-from nasx.study import NAME, Study
+from nasx.overrides import is_named, keys_of
+from nasx.study import NAME, Strict, Study
 from nasx.studyfaults import STUDY, Kind, M, validate
 from nasx.yamlmarks import Document, Place, parse
 from nasx.yamlmarks import Path as Keys
@@ -168,7 +169,7 @@ def _schema(
         raise StudyError(f"{file}: {what}: a {kind.noun} needs {kind.needs}")
     data = document.value
     for override in overrides:
-        _lay(override, data, source)
+        _lay(override, data, source, kind.model)
     found, faults = validate({"name": name, **data}, kind)
     for keys, message, of_key in faults:
         source.add(keys, message, of_key)
@@ -178,10 +179,10 @@ def _schema(
     return found, source
 
 
-def _lay(override: str, data: dict[str, Any], source: Source) -> None:
-    """Lay one "a.b=value" over the study's plain values."""
+def _lay(override: str, data: dict[str, Any], source: Source, model: type[Strict]) -> None:
+    """Lay one "a.b=value" over the file's plain values."""
     target, sign, text = override.partition("=")
-    keys: Keys = tuple(target.strip().split(".", 1))  # a field's own name may hold a dot
+    keys = keys_of(model, target.strip())
     if not sign or not all(keys):
         source.faults.append(Fault(None, override, "write it as key=value or section.key=value"))
         return
@@ -190,10 +191,15 @@ def _lay(override: str, data: dict[str, Any], source: Source) -> None:
     if value.faults:
         return
     inner = data
-    if len(keys) == 2:
-        inner = data.setdefault(str(keys[0]), {})
+    for i, key in enumerate(keys[:-1]):
+        if is_named(model, keys[:i]) and key not in inner:
+            said = f"{'.'.join(map(str, keys[:i]))} has no '{key}'; {hint(str(key), inner)}"
+            source.faults.append(Fault(None, override, said))
+            return
+        inner = inner.setdefault(str(key), {})
         if not isinstance(inner, dict):
-            source.faults.append(Fault(None, override, f"'{keys[0]}' has no parts to set"))
+            dotted = ".".join(map(str, keys[: i + 1]))
+            source.faults.append(Fault(None, override, f"'{dotted}' has no parts to set"))
             return
     inner[str(keys[-1])] = value.value
     source.overridden[keys] = override

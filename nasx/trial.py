@@ -59,6 +59,7 @@ class Trial:
     replicate_of: int | None = None  # the trial that this one trains again, with another seed
     control_of: int | None = None  # the trial whose technique is switched off here, at like cost
     first_rung: int = 0  # the lowest at which its recipe's scores may be compared
+    full: int | None = None  # samples of its training, where these are not the study's
     seconds: float = 0.0  # wall seconds, all segments
     diagnosis: dict[str, float] = field(default_factory=dict)
 

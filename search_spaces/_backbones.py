@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 Operator = Callable[[int, int, int, int, str], nn.Module]  # (c_in, c_out, kernel, stride, where)
+Activation = Callable[[str, int], nn.Module]  # (where, channels)
+Classifier = Callable[[int, int], nn.Module]  # (features, classes)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -168,10 +171,15 @@ def conv(c_in: int, c_out: int, kernel: int, stride: int, where: str) -> nn.Modu
     return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
+def stage_of(where: str) -> int | None:
+    """Return the stage that an operator slot is in, or None in stem and head."""
+    return int(where.split(".")[1]) if where.startswith("stages.") else None
+
+
 class SqueezeExcite(nn.Module):
     """Scale channels by a gate computed from their means (arXiv:1709.01507)."""
 
-    def __init__(self, channels: int, squeeze: int, activation: type[nn.Module]) -> None:
+    def __init__(self, channels: int, squeeze: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.gate = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -201,23 +209,25 @@ class Residual(nn.Module):
         return x + out if self.skip else out
 
 
-def build_block(
-    block: Block, operator: Operator, activation: type[nn.Module], gain: float
-) -> Residual:
-    """Return the module of one block; where it has a skip, its branch starts at `gain`."""
+def build_block(block: Block, operator: Operator, activation: Activation, gain: float) -> Residual:
+    """Return the module of one block; where it has a skip, its branch starts at `gain`.
+
+    Activations are asked for as "stages.I.J.act", in an mbconv ".act1", ".act2" and ".gate".
+    """
     where, kind, c_in, c_mid, c_out, kernel, stride, squeeze = block
     layers: list[nn.Module] = []
     if kind == "conv":
         layers += [operator(c_in, c_out, kernel, stride, f"{where}.conv"), nn.BatchNorm2d(c_out)]
-        layers += [activation()]
+        layers += [activation(f"{where}.act", c_out)]
     else:
         if c_mid != c_in:
             layers += [operator(c_in, c_mid, 1, 1, f"{where}.expand"), nn.BatchNorm2d(c_mid)]
-            layers += [activation()]
+            layers += [activation(f"{where}.act1", c_mid)]
         layers += [operator(c_mid, c_mid, kernel, stride, f"{where}.depthwise")]
-        layers += [nn.BatchNorm2d(c_mid), activation()]
+        layers += [nn.BatchNorm2d(c_mid), activation(f"{where}.act2", c_mid)]
         if squeeze:
-            layers += [SqueezeExcite(c_mid, squeeze, activation)]
+            gate = partial(activation, f"{where}.gate", squeeze)
+            layers += [SqueezeExcite(c_mid, squeeze, gate)]
         layers += [operator(c_mid, c_out, 1, 1, f"{where}.project"), nn.BatchNorm2d(c_out)]
     skip = stride == 1 and c_in == c_out
     if skip:
@@ -226,41 +236,52 @@ def build_block(
     return Residual(layers, skip)
 
 
-def network(plan: Plan, operator: Operator = conv) -> nn.Sequential:
+def network(
+    plan: Plan,
+    operator: Operator = conv,
+    activation: Activation | None = None,
+    classifier: Classifier = nn.Linear,
+) -> nn.Sequential:
     """Return the untrained network of a plan: (N, inputs, S, S) to (N, classes) logits.
+
+    `activation` replaces the plan's own (asked for by "stem", "head" and as in `build_block`).
 
     Its children are `stem`, `stages`, `head` and `classifier`. Convolutions start from
     N(0, sqrt(2 / fan_out)), the linear layer from U(+-1 / sqrt(fan)), EfficientNet's fan being
     its outputs; an operator's own layers keep their own start.
     """
-    activation = ACTIVATIONS[plan.activation]
+    usual = ACTIVATIONS[plan.activation]
+    activation = activation or (lambda where, channels: usual())
     channels = last_channels(plan)
     stem = nn.Sequential(
         operator(plan.inputs, plan.stem, 3, plan.stem_stride, "stem"),
         nn.BatchNorm2d(plan.stem),
-        activation(),
+        activation("stem", plan.stem),
     )
     head = nn.Sequential(
-        operator(channels, plan.head, 1, 1, "head"), nn.BatchNorm2d(plan.head), activation()
+        operator(channels, plan.head, 1, 1, "head"),
+        nn.BatchNorm2d(plan.head),
+        activation("head", plan.head),
     )
-    classifier = nn.Sequential(
+    last = nn.Sequential(
         POOLS[plan.pool](),
         nn.Flatten(),
         nn.Dropout(plan.dropout),
-        nn.Linear(plan.head, plan.classes),
+        classifier(plan.head, plan.classes),
     )
     model = nn.Sequential()
     model.add_module("stem", stem)
     body = [build_block(block, operator, activation, plan.gain) for block in blocks(plan)]
     model.add_module("stages", nn.Sequential(*body))
     model.add_module("head", head)
-    model.add_module("classifier", classifier)
+    model.add_module("classifier", last)
     for layer in model.modules():
-        _start(layer, plan.fan)
+        start(layer, plan.fan)
     return model
 
 
-def _start(layer: nn.Module, fan: str) -> None:
+def start(layer: nn.Module, fan: str) -> None:
+    """Draw the first weights of one plain convolution or linear layer; leave others alone."""
     if type(layer) is nn.Conv2d:
         fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
         nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))

@@ -123,11 +123,40 @@ hours: none
         (SLIM, "{at: {x: {width: 4}}}", "there is no condition 'x'"),
         ("{batch: 48}", "{rate: 1}", "unknown key 'rate' in arms.slim.recipe"),
         ("[1, 2, 3, 4, 5]", "[]", "seeds: name at least one"),
+        ("seeds", "also: [wide, slim]\nseeds", "also.0: must be a list"),
+        ("seeds", "also: [[wide, slm]]\nseeds", "also.0: there is no arm 'slm'; did you mean"),
+        ("seeds", "also: [[slim]]\nseeds", "also.0: must be two arms"),
+        ("seeds", "also: [[slim, slim]]\nseeds", "also.0: 'slim' cannot be compared with itself"),
+        ("seeds", "also: [[slim, wide]]\nseeds", "also.0: slim and wide are compared already"),
+        ("seeds", "conditions: {x: {samples: 0}}\nseeds", "conditions.x.samples: must be greater"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_in_words(write, old, new, said):
     assert GOOD.count(old) == 1
     assert said in faults(write(GOOD.replace(old, new)))
+
+
+def test_an_override_reaches_every_section(write):
+    sets = ["arms.slim.candidate.width=8", "arms.slim.recipe.batch=32", "fidelity.full=700"]
+    claim = load(write(GOOD + "conditions: {a: {}, b: {}}\n"), [*sets, "conditions.b.samples=300"])
+    assert claim.arms["slim"].candidate == {"width": 8}
+    assert claim.arms["slim"].recipe.batch == 32
+    assert [claim.samples(c) for c in ("a", "b")] == [700, 300]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("arms.slm.candidate.width=8", "arms has no 'slm'; did you mean 'slim'?"),
+        ("arms.slim.candidat.width=8", "unknown key 'candidat' in arms.slim; did you mean"),
+        ("arms.slim.candidate.widht=8", "space 'tiny' has no field 'widht'; did you mean 'width'?"),
+        ("arms.slim.candidate.width.0=8", "space 'tiny' has no field 'width.0'"),
+        ("hours.x=1", "'hours' has no parts to set"),
+    ],
+)
+def test_an_override_astray_is_told_at_the_override(write, override, said):
+    assert f"--set {override}: " in faults(write(), override)
+    assert said in faults(write(), override)
 
 
 def test_missing_data_alone_is_no_fault_of_the_claim(write):
@@ -185,6 +214,9 @@ def test_from_file_to_verdict(write, tmp_path, capsys, monkeypatch):
     for arm in found["arms"]:  # trained with the arm's own recipe: the checkpoint says which
         state = json.loads((trials / arm["trials"]["1"] / "checkpoint/state.json").read_text())
         assert state["key"] == arm["key"]
+    code, _, err = call(capsys, "status", "runs/claims/wide")
+    assert code == 1
+    assert f"there are in runs/claims/wide/{found['protocol']}" in err
     code, _, err = call(capsys, "claim", file, "--front", tmp_path / "none")
     assert code == 1
     assert "no run here" in err

@@ -1,11 +1,11 @@
-"""What will make a claim invalid, as far as it can be seen before the first trial."""
+"""What will make a claim or a further pair invalid, as far as it shows before the first trial."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nasx.claims.found import undeclared
 from nasx.claims.model import Claim
+from nasx.claims.pairs import identical, undeclared
 from nasx.claims.plan import Planned
 from nasx.results.paired import LEAST
 from nasx.results.verdict import Side, unmatched
@@ -13,7 +13,7 @@ from nasx.search.evaluate import Evaluator
 
 
 def foreseen(claim: Claim, planned: Sequence[Planned], evaluator: Evaluator) -> list[str]:
-    """Return the reasons that no training can mend: seeds, undeclared differences, costs."""
+    """Return in sentences what no training can mend: seeds, undeclared differences, costs."""
     found = []
     if len(claim.seeds) < LEAST:
         n = len(claim.seeds)
@@ -26,7 +26,14 @@ def foreseen(claim: Claim, planned: Sequence[Planned], evaluator: Evaluator) -> 
             sides = [_costs(p, claim, evaluator) for p in (a, b)]
             reasons += unmatched(sides[0], sides[1], claim.matched)
         found += [f"{condition}: {why}" for why in reasons]
-    return found
+    told = [f"this claim will be invalid: {why}" for why in found]
+    for first, second in claim.also:
+        for condition in claim.conditions:
+            same = identical(by_place[first, condition], by_place[second, condition])
+            told += [
+                f"{first} less {second} will say nothing under {condition}: {why}" for why in same
+            ]
+    return told
 
 
 def _costs(planned: Planned, claim: Claim, evaluator: Evaluator) -> Side:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from nasx.claims.model import Claim
 from nasx.claims.plan import Planned, altered
@@ -61,6 +61,7 @@ class Listed(Proposer):
             priced=self.gate.price(planned.candidate),
             origin=f"arm:{planned.arm}/{planned.condition}",
             seed=seed,
+            full=planned.samples,
         )
 
 
@@ -72,15 +73,16 @@ class Armed(Trained):
     ) -> None:
         super().__init__(study, run, base)
         self.split = split
-        self.changes: Mapping[str, Mapping[str, Any]] = {}
+        self.arms: Mapping[str, Planned] = {}
 
     def into(self, study: Study, run: Path, planned: Iterable[Planned]) -> Armed:
         """Return this evaluator, its data included, for a run of these networks."""
         made = copy.copy(self)
         made.study, made.run_folder = study, run
-        made.changes = {p.key: p.changes for p in planned}
+        made.arms = {p.key: p for p in planned}
         return made
 
     def candidate(self, ticket: Ticket) -> Space:
-        """Return the ticket's candidate with its arm's recipe."""
-        return altered(super().candidate(ticket), self.changes.get(ticket.key, {}))
+        """Return the ticket's candidate with its arm's recipe and budget."""
+        arm = self.arms[ticket.key]
+        return altered(super().candidate(ticket), arm.changes, arm.samples)

@@ -25,6 +25,7 @@ WORDS = {
     "space": "a name, or ./file.py:Class",
     "arms": "a mapping of names to arms",
     "compare": "a list of two arms, the one that the hypothesis prefers first",
+    "also": "a list of pairs of arms, e.g. [[wide, slim]]",
     "differ": "a list of what the arms may differ in, e.g. [width]",
     "seeds": "a list of whole numbers, e.g. [1, 2, 3, 4, 5]",
     "matched": "a mapping, e.g. {macs: 0.03}",
@@ -49,6 +50,7 @@ def beyond(data: dict[str, Any]) -> Iterator[SchemaFault]:
         if isinstance(arm, dict):
             yield from _arm(name, arm, arms, conditions or {ONLY: {}})
     yield from _compared(data.get("compare"), arms)
+    yield from _further(data.get("also"), data.get("compare"), arms)
     yield from _seeds(data.get("seeds"))
     primary = data.get("primary")
     if isinstance(primary, str) and primary not in SCORES:
@@ -95,12 +97,34 @@ def _compared(compare: Any, arms: dict[str, Any]) -> Iterator[SchemaFault]:
     if len(compare) != 2:
         yield SchemaFault(("compare",), f"compare: must be {WORDS['compare']}")
         return
-    for i, name in enumerate(compare):
+    yield from _pair(compare, arms, ("compare",), "compare")
+
+
+def _further(also: Any, compare: Any, arms: dict[str, Any]) -> Iterator[SchemaFault]:
+    """Yield what is wrong with the further pairs; each may be told once, in one direction."""
+    told = [set(map(str, compare))] if isinstance(compare, list) else []
+    for i, pair in enumerate(also if isinstance(also, list) else ()):
+        if not isinstance(pair, list):
+            continue
+        keys: Keys = ("also", i)
+        if len(pair) != 2:
+            said = "must be two arms, the one expected to score higher first"
+            yield SchemaFault(keys, f"also.{i}: {said}")
+            continue
+        yield from _pair(pair, arms, keys, f"also.{i}")
+        if (named := set(map(str, pair))) in told and len(named) == 2:
+            said = f"{pair[0]} and {pair[1]} are compared already"
+            yield SchemaFault(keys, f"also.{i}: {said}")
+        told.append(named)
+
+
+def _pair(pair: list[Any], arms: dict[str, Any], keys: Keys, where: str) -> Iterator[SchemaFault]:
+    for i, name in enumerate(pair):
         if arms and name not in arms:
             said = f"there is no arm '{name}'; {hint(str(name), arms)}"
-            yield SchemaFault(("compare", i), f"compare: {said}")
-    if compare[0] == compare[1]:
-        yield SchemaFault(("compare",), f"compare: '{compare[0]}' cannot be compared with itself")
+            yield SchemaFault((*keys, i), f"{where}: {said}")
+    if pair[0] == pair[1]:
+        yield SchemaFault(keys, f"{where}: '{pair[0]}' cannot be compared with itself")
 
 
 def _seeds(seeds: Any) -> Iterator[SchemaFault]:

@@ -30,13 +30,15 @@ class Change(Strict):
 
 
 class Condition(Strict):
-    """A circumstance that every arm runs under: fields of all arms, a budget for arms by rule.
+    """A circumstance that every arm runs under: fields of all arms, budgets of MACs and training.
 
-    `share` is in MACs of the space's baseline.
+    `share` is in MACs of the space's baseline, for arms by rule. `samples` is the training of all
+    arms here; None takes the claim's `fidelity.full`.
     """
 
     candidate: dict[str, Any] = Field(default_factory=dict)
     share: float | None = Field(None, gt=0)
+    samples: int | None = Field(None, gt=0)
 
 
 class Arm(Strict):
@@ -58,7 +60,8 @@ class Claim(Strict):
     """One sentence to be held to its own protocol: `compare[0]` scores above `compare[1]`.
 
     `matched` bounds how far the two arms' measured costs may lie apart (relative), `checks` what
-    every arm's mean must keep, `differ` names all that may differ between the two.
+    every arm's mean must keep, `differ` names all that may differ between the two. `also` names
+    further pairs, told beside the claim and no part of its verdict.
     """
 
     name: Annotated[str, Field(pattern=NAME.pattern)]
@@ -69,6 +72,7 @@ class Claim(Strict):
     arms: dict[str, Arm]
     conditions: dict[str, Condition] = Field(default_factory=lambda: {ONLY: Condition()})
     compare: tuple[str, ...]
+    also: tuple[tuple[str, ...], ...] = ()
     differ: tuple[str, ...]
     seeds: tuple[int, ...]
     fidelity: Budget = Budget()
@@ -80,8 +84,27 @@ class Claim(Strict):
     resources: Resources = Resources()
 
     def resolved(self) -> dict[str, Any]:
-        """Return the claim as plain JSON values, defaults written out."""
-        return self.model_dump(mode="json")
+        """Return the claim as plain JSON values, defaults written out.
+
+        Keys that came after the first claims are left out where the file does not use them: a
+        claim that says nothing new keeps the hash of its protocol.
+        """
+        whole = self.model_dump(mode="json")
+        for condition in whole["conditions"].values():
+            if condition["samples"] is None:
+                del condition["samples"]
+        if not self.also:
+            del whole["also"]
+        return whole
+
+    def samples(self, condition: str) -> int:
+        """Return the samples of training under a condition."""
+        return self.conditions[condition].samples or self.fidelity.full
+
+    @property
+    def full(self) -> int:
+        """Return the samples of the longest training."""
+        return max(self.samples(condition) for condition in self.conditions)
 
     def limits(self) -> dict[str, tuple[str, float]]:
         """Return the checks as (operator, number) by axis."""
@@ -96,7 +119,7 @@ class Claim(Strict):
             space=self.space,
             task=self.task,
             objectives={self.primary: "maximize", **dict.fromkeys(self.matched, "minimize")},
-            fidelity=Fidelity(full=self.fidelity.full, rungs=1),
+            fidelity=Fidelity(full=self.full, rungs=1),
             search=Search(trials=trials, trial_minutes=None, seed=self.seeds[0], start=()),
             final=FinalPass(neighbours=0),
             resources=self.resources,

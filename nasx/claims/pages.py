@@ -9,25 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from nasx.axes import AXES
-from nasx.claims.found import Found, Row
+from nasx.claims.found import Found
+from nasx.claims.tables import (
+    MINUS,
+    arm_cells,
+    budgets_said,
+    compared_cells,
+    further_cells,
+    said_beside,
+)
 from nasx.errors import NasxError
 from nasx.files import write_text
 from nasx.printing import table
 from nasx.quantity import SYMBOLS, count, digits
 
 WIDE = 400  # characters of a cell that holds a candidate
-MINUS = "\u2212"
+BESIDE = "no part of the verdict, and not corrected for their number"
 
 
 def text(found: Found) -> str:
     """Return the result as tables and sentences."""
     parts = [
         f"{found.claim.name}: {found.claim.hypothesis}",
-        table([_shown(row, found) for row in _rows(found)], WIDE),
+        table(compared_cells(found), WIDE),
         f"verdict: {found.total.verdict}",
         *(f"  {why}" for why in found.total.reasons),
+        *_further_text(found),
         "",
-        table([_arm(arm, found) for arm in found.arms], WIDE),
+        table([arm_cells(arm, found) for arm in found.arms], WIDE),
         "",
         *_followed(found),
         f"CPU hours: {_hours(found)}",
@@ -47,13 +56,13 @@ def markdown(found: Found) -> str:
         claim.desc,
         f"**Hypothesis.** {claim.hypothesis}",
         f"**Verdict: {found.total.verdict}**, on {_axis(claim.primary)} of the {claim.split} "
-        f"split, {first} less {second}, {len(claim.seeds)} seeds, {claim.fidelity.full:,} samples."
-        + reasons,
-        _grid([_shown(row, found) for row in _rows(found)]),
+        f"split, {first} less {second}, {len(claim.seeds)} seeds, {budgets_said(found)}." + reasons,
+        _grid(compared_cells(found)),
         "Interval: 95 %, studentised paired bootstrap over seeds (blocks over all conditions). "
         "Signs: seeds at which the first is above, below, equal.",
+        *_further_page(found),
         "## Arms",
-        _grid([_arm(arm, found) for arm in found.arms]),
+        _grid([arm_cells(arm, found) for arm in found.arms]),
         *_followed(found),
         "## Protocol",
         "\n".join(f"* {line}" for line in _protocols(found)),
@@ -67,23 +76,29 @@ def markdown(found: Found) -> str:
 
 
 def csv_text(found: Found) -> str:
-    """Return one CSV row for every condition and one for all of them."""
+    """Return one CSV row for every condition and one for all of them, pair by pair.
+
+    `role` is "claim" for the comparison that decides, "further" for the others.
+    """
     claim = found.claim
-    first, second = claim.compare
     rows = []
-    for row in _rows(found):
-        f = row.found
-        line: dict[str, Any] = {
-            "claim": claim.name, "protocol": found.protocol, "condition": row.condition,
-            "primary": claim.primary, "split": claim.split, "first": first, "second": second,
-            "n": f.n, "mean_first": f.first, "mean_second": f.second, "difference": f.mean,
-            "low": f.low, "high": f.high, "more": f.more, "fewer": f.fewer, "ties": f.ties,
-        }  # fmt: skip
-        for axis in claim.matched:
-            a, b = row.costs.get(axis, (None, None))
-            line |= {f"{axis}_first": a, f"{axis}_second": b}
-        line |= {"verdict": row.verdict, "reasons": "; ".join(row.reasons)}
-        rows.append({**line, "cpu_hours": found.cpu_hours})
+    for pair in (found.main, *found.also):
+        for row in pair.shown:
+            f = row.found
+            line: dict[str, Any] = {
+                "claim": claim.name, "protocol": found.protocol, "condition": row.condition,
+                "primary": claim.primary, "split": claim.split, "first": pair.first,
+                "second": pair.second, "n": f.n, "mean_first": f.first, "mean_second": f.second,
+                "difference": f.mean, "low": f.low, "high": f.high, "more": f.more,
+                "fewer": f.fewer, "ties": f.ties,
+            }  # fmt: skip
+            for axis in claim.matched:
+                a, b = row.costs.get(axis, (None, None))
+                line |= {f"{axis}_first": a, f"{axis}_second": b}
+            line |= {"verdict": row.verdict, "reasons": "; ".join(row.reasons)}
+            line |= {"cpu_hours": found.cpu_hours, "samples": row.samples}
+            line |= {"role": "claim" if pair is found.main else "further"}
+            rows.append({**line, "differ": "; ".join(row.differ)})
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -92,20 +107,25 @@ def csv_text(found: Found) -> str:
 
 
 def latex(found: Found) -> str:
-    """Return the comparison as a LaTeX tabular that needs no package."""
-    rows = [_shown(row, found) for row in _rows(found)]
+    """Return the comparison as a LaTeX tabular that needs no package; a second one for `also`."""
+    head = f"% {found.claim.name}, protocol {found.protocol}, CPU hours: {_hours(found)}"
+    lines = [head, *_tabular(compared_cells(found))]
+    if found.also:
+        lines += [f"% further comparisons: {BESIDE}", *_tabular(further_cells(found))]
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(rows: Sequence[Mapping[str, str]]) -> list[str]:
     names = list(rows[0])
-    lines = [
-        f"% {found.claim.name}, protocol {found.protocol}, CPU hours: {_hours(found)}",
+    return [
         rf"\begin{{tabular}}{{l{'r' * (len(names) - 2)}l}}",
         r"\hline",
         " & ".join(_tex(name) for name in names) + r" \\",
         r"\hline",
-        *(" & ".join(_tex(str(row[name])) for name in names) + r" \\" for row in rows),
+        *(" & ".join(_tex(row[name]) for name in names) + r" \\" for row in rows),
         r"\hline",
         r"\end{tabular}",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def write(found: Found, files: Mapping[str, Path | None]) -> None:
@@ -123,48 +143,20 @@ def write(found: Found, files: Mapping[str, Path | None]) -> None:
 FORMS: dict[str, Callable[[Found], str]] = {"csv": csv_text, "latex": latex, "markdown": markdown}
 
 
-def _rows(found: Found) -> list[Row]:
-    return [*found.rows, found.total] if len(found.rows) > 1 else list(found.rows)
+def _further_text(found: Found) -> list[str]:
+    if not found.also:
+        return []
+    said = [f"  {line}" for line in said_beside(found)]
+    return ["", f"further comparisons, {BESIDE}:", table(further_cells(found), WIDE), *said]
 
 
-def _shown(row: Row, found: Found) -> dict[str, str]:
-    """Return a comparison as the cells of a table."""
-    f, (first, second) = row.found, found.claim.compare
-    cells = {"condition": row.condition, "n": str(f.n)}
-    for axis in found.claim.matched:
-        a, b = row.costs.get(axis, (None, None))
-        both = a is not None and b is not None
-        cells[axis] = f"{count(a)} / {count(b)}" if both else "-"  # type: ignore[arg-type]
-    return {
-        **cells,
-        first: _number(f.first),
-        second: _number(f.second),
-        "difference": _number(f.mean, "+"),
-        "95 % interval": "-"
-        if f.low is None
-        else f"{_number(f.low, '+')} to {_number(f.high, '+')}",
-        "signs": f"{f.more}+ {f.fewer}{MINUS} {f.ties}=",
-        "verdict": row.verdict,
-    }
-
-
-def _arm(arm: dict[str, Any], found: Found) -> dict[str, Any]:
-    values = arm["values"]
-    costs = [a for a in dict.fromkeys([*found.claim.matched, "macs", "params"]) if a in values]
-    candidate = {
-        k: digits(v, 4) if isinstance(v, float) else v
-        for k, v in {**arm["candidate"], **arm["recipe"]}.items()
-    }
-    failed = f" ({len(arm['failed'])} failed)" if arm["failed"] else ""
-    return {
-        "arm": arm["arm"],
-        "condition": arm["condition"],
-        "candidate": " ".join(f"{k}={v}" for k, v in candidate.items()),
-        "n": f"{arm['n']}{failed}",
-        **{axis: f"{values[axis]:,.0f}" for axis in costs},
-        f"mean {found.claim.primary}": _number(arm["mean"]),
-        "sd": _number(arm["sd"]),
-    }
+def _further_page(found: Found) -> list[str]:
+    if not found.also:
+        return []
+    n = sum(len(pair.shown) for pair in found.also)
+    about = f"Secondary: {BESIDE} ({n} intervals of 95 % each)."
+    listed = "\n".join(f"* {line}" for line in said_beside(found))
+    return ["## Further comparisons", about, _grid(further_cells(found)), listed]
 
 
 def _followed(found: Found) -> list[str]:
@@ -199,10 +191,6 @@ def _hours(found: Found) -> str:
 def _axis(name: str) -> str:
     axis = AXES[name]
     return f"{axis.label} ({SYMBOLS.get(axis.unit, axis.unit)})" if axis.unit else axis.label
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.2f}".replace("-", MINUS)
 
 
 def _grid(rows: Sequence[dict[str, Any]]) -> str:

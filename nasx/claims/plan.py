@@ -19,13 +19,17 @@ Count = Callable[[Space], int]  # MACs of the deployed network
 
 @dataclass(frozen=True)
 class Planned:
-    """One arm under one condition: its candidate, and what its recipe changes."""
+    """One arm under one condition: its candidate, and what its recipe changes.
+
+    `samples` is its training where that is not the claim's longest.
+    """
 
     arm: str
     condition: str
     candidate: Space
     key: str
     changes: Mapping[str, Any]
+    samples: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -35,6 +39,7 @@ class Planned:
             "candidate": self.candidate.in_effect(),
             "recipe": dict(self.changes),
             "key": self.key,
+            **({} if self.samples is None else {"samples": self.samples}),
         }
 
 
@@ -57,10 +62,11 @@ def plan(claim: Claim, shape: TaskShape, count: Count) -> list[Planned]:
                 raise type(error)(f"{claim.name}: arm {arm} under {name}: {error}") from error
             if refusal is not None:
                 raise NasxError(f"{claim.name}: arm {arm} under {name}: {refusal}")
+        samples = None if claim.samples(name) == claim.full else claim.samples(name)
         for arm in claim.arms:
             changes = claim.arms[arm].recipe.changed()
-            candidate = altered(made[arm], changes)
-            found.append(Planned(arm, name, candidate, candidate.key(shape), changes))
+            candidate = altered(made[arm], changes, samples)
+            found.append(Planned(arm, name, candidate, candidate.key(shape), changes, samples))
     return found
 
 
@@ -81,17 +87,21 @@ def _candidate(
     return cls.from_axes(values, macs, shape)
 
 
-def altered(candidate: Space, changes: Mapping[str, Any]) -> Space:
-    """Return a candidate whose recipe is changed, under a key of its own."""
-    if not changes:
+def altered(candidate: Space, changes: Mapping[str, Any], samples: int | None = None) -> Space:
+    """Return a candidate whose recipe is changed, under a key of its own.
+
+    `samples` is a budget of its own: the same network trained for longer is another trial.
+    """
+    if not changes and samples is None:
         return candidate
     own = type(candidate)
+    marks = [dict(changes)] if samples is None else [dict(changes), samples]
 
     def recipe(self: Space, shape: TaskShape) -> Recipe:
         return replace(own.recipe(self, shape), **changes)
 
     def key(self: Space, shape: TaskShape) -> str:
-        text = json.dumps([own.key(self, shape), dict(changes)], sort_keys=True)
+        text = json.dumps([own.key(self, shape), *marks], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     body = {"recipe": recipe, "key": key, "__doc__": own.__doc__, "__module__": own.__module__}

@@ -74,10 +74,11 @@ def run_claim(
             locked(run / "lock", in_use),  # where `nasx doctor` and `nasx watch` look for it
             opened(run, study, planner.fingerprint(), splits, None) as (record, provenance),
         ):
-            showing = Showing(record, provenance["resumes"])
+            work = sum(claim.samples(p.condition) for p, _ in wanted)
+            showing = Showing(record, provenance["resumes"], work)
             showing.begin(display)
             for why in foreseen(claim, planned, planner):
-                showing.note(f"this claim will be invalid: {why}")
+                showing.note(why)
             cls = type(planned[0].candidate)
             proposed = [Listed(claim, cls, wanted, study, evaluator, record.trials)]
             with contextlib.suppress(NoTrialCompleted):  # the verdict names every failure

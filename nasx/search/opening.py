@@ -92,7 +92,15 @@ def _described(study: Study, identity: str, data: str) -> dict[str, Any]:
     from nasx.provenance import describe
 
     described = describe(identity, data, _user_files(study), study.search.seed)
-    return {"run": uuid.uuid4().hex, **described}
+    return {"run": uuid.uuid4().hex, **described, "cautions": _cautions(study)}
+
+
+def _cautions(study: Study) -> dict[str, list[str]]:
+    """Return what each space says of its results: a report reads the record alone."""
+    from nasx.registry import space
+
+    found = [space(reference) for reference in study.spaces]
+    return {cls.name: list(cls.cautions) for cls in found if cls.cautions}
 
 
 def _user_files(study: Study) -> list[Path]:

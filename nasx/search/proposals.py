@@ -36,7 +36,10 @@ STARTUP = 10  # evenly spread candidates before a model is fitted
 
 @dataclass(frozen=True)
 class Proposal:
-    """A feasible candidate not seen before, with its cost, and what was passed over for it."""
+    """A feasible candidate not seen before, with its cost, and what was passed over for it.
+
+    `full` is the samples of its training where these are not the study's.
+    """
 
     space: str
     candidate: Space
@@ -47,6 +50,7 @@ class Proposal:
     rejections: tuple[Rejection, ...] = ()
     duplicates: int = 0
     seed: int = 0
+    full: int | None = None
 
 
 @dataclass

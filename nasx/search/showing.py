@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 
 class Showing:
-    """Passes trials to a display, after the record has them."""
+    """Passes trials to a display, after the record has them.
 
-    def __init__(self, record: Record, resumed: int) -> None:
-        self.record, self.resumed = record, resumed
+    `samples` is the training of all trials together where these are a list and no search: then
+    there is no front to show either.
+    """
+
+    def __init__(self, record: Record, resumed: int, samples: int | None = None) -> None:
+        self.record, self.resumed, self.samples = record, resumed, samples
         self.display: Display | None = None
         self.started = time.monotonic()
         self._due = 0.0
@@ -69,7 +73,7 @@ class Showing:
     def _look_again(self, trials: tuple[Trial, ...]) -> None:
         """Work out the front and its history, at most a twentieth of the time."""
         began = time.monotonic()
-        if began < self._due:
+        if self.samples is not None or began < self._due:
             return
         from nasx.results.front import front, hypervolume_history
 
@@ -83,14 +87,19 @@ class Showing:
 
     def _remaining(self, seconds: float, trials: tuple[Trial, ...]) -> float | None:
         """Estimate the seconds left from the samples trained and still to train."""
+        total = float(self._searched() if self.samples is None else self.samples)
+        done = float(sum(t.samples for t in trials if t.searched))
+        return None if done <= 0 or total <= 0 else max(0.0, seconds * (total - done) / done)
+
+    def _searched(self) -> float:
+        """Return the samples that a search of this study trains."""
         fidelity = self.record.study.fidelity
         budgets = fidelity.budgets()
         total, n = 0.0, float(self.record.study.search.trials)
         for rung, budget in enumerate(budgets):
             total += n * (budget - (budgets[rung - 1] if rung else 0))
             n //= fidelity.factor
-        done = float(sum(t.samples for t in trials if t.searched))
-        return None if done <= 0 or total <= 0 else max(0.0, seconds * (total - done) / done)
+        return total
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ def trial_for(proposal: Proposal) -> Trial:
         card={} if card is None else {**card.to_json(), "by_layer": []},
         origin=proposal.origin,
         first_rung=proposal.priced.first_rung,
+        full=proposal.full,
     )
 
 
@@ -34,7 +35,8 @@ def ticket_for(
     trial: Trial, rung: int, study: Study, folder: Path, known: dict[str, float] | None = None
 ) -> Ticket:
     """Return the ticket that takes a trial to a rung, with a fresh attempt token."""
-    budgets = study.fidelity.budgets()
+    own = {} if trial.full is None else {"full": trial.full}
+    budgets = study.fidelity.model_copy(update=own).budgets()
     return Ticket(
         number=trial.number,
         space=trial.space,

@@ -90,3 +90,15 @@ def balanced_order(labels: Indices) -> Indices:
         members = np.flatnonzero(labels == label)
         rank[members] = np.arange(len(members))
     return np.lexsort((labels, rank)).astype(np.int64)
+
+
+def proportional(labels: Indices) -> Indices:
+    """Order samples so that any stretch of them holds the classes as the whole does.
+
+    Within a class the order stays as it is: the r-th of n stands at (r + 1/2) / n of the way.
+    """
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.lexsort((labels, place)).astype(np.int64)
