@@ -131,7 +131,7 @@ _operator = operator(
     " int a_bits, int stride, int padding) -> Tensor",
     _kernel,
     _fake,
-)
+).default  # type: ignore[attr-defined] # without its overloads: quicker
 
 
 class IntConv2d(PackedConv2d):
