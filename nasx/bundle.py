@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import json
-import logging
 import os
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx import parity
 from nasx.errors import NasxError, ParityError
+from nasx.networkfiles import ONNX, PROGRAM, SOURCE, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.export import ExportedProgram
 
     from nasx.modelcard import About
 
+CASE = "case.safetensors"  # of the check, beside the bundle while it is made
 ARCHITECTURE, CARD, PARITY, SUMS = "architecture.json", "card.md", "parity.json", "SHA256SUMS"
-WEIGHTS, ONNX, PROGRAM, SOURCE = "weights.safetensors", "model.onnx", "model.pt2", "model.py"
 FILES = (ARCHITECTURE, WEIGHTS, ONNX, PROGRAM, SOURCE, CARD, PARITY, SUMS)
 MINUTES = 10  # that the check may take
 
@@ -39,19 +35,27 @@ def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path
     content of `out` is refused. Raises ParityError where a file computes something else, and
     NasxError where the network cannot be exported or the folder not be written.
     """
+    import torch
+
     from nasx.modelcard import architecture, card
+    from nasx.networkfiles import write_networks
 
     out = out.expanduser()
     demand_replaceable(out)
+    # Laid out plainly, as the files are: in channels_last kernels add in another order, and where
+    # layers round, a last bit is a step.
     network = copy.deepcopy(deployed).cpu().eval()
-    outputs = _outputs(network, inputs)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    inputs = inputs.contiguous()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
             folder = Path(scratch) / "new"
             folder.mkdir()
-            constants = _write_networks(network, about, folder, inputs)
-            found = check(folder, Path(scratch), inputs, outputs)
+            title = f"{about.trial} of study {about.study}: a network of the space {about.space}"
+            constants = write_networks(network, title, folder, inputs)
+            inputs, twins = write_case(network, Path(scratch), inputs)
+            found = check(folder, Path(scratch), twins)
             _write_json(folder / ARCHITECTURE, architecture(about, inputs, constants))
             _write_json(folder / PARITY, found)
             (folder / CARD).write_text(card(about, found, inputs), encoding="utf-8")
@@ -79,20 +83,40 @@ def demand_replaceable(out: Path) -> None:
         )
 
 
-def check(folder: Path, scratch: Path, inputs: Tensor, outputs: list[Tensor]) -> dict[str, Any]:
+def write_case(network: nn.Module, scratch: Path, inputs: Tensor) -> tuple[Tensor, list[Path]]:
+    """Write what the files are held against; return the inputs used, and the folder of twins.
+
+    The twins of the files, with the codes of layers that decide, are written where there are any.
+    """
+    from nasx.decisions import decided, save_case, twin
+    from nasx.networkfiles import write_networks
+
+    outputs = _outputs(network, inputs)
+    with twin(network) as made:
+        if made is None:
+            save_case(scratch / CASE, inputs, outputs, [], [])
+            return inputs, []
+        codes, count = decided(made, inputs)
+        inputs, layers = inputs[:count], list(made.layers)
+        save_case(scratch / CASE, inputs, [y[:count] for y in outputs], layers, codes)
+        twins = scratch / "twins"
+        twins.mkdir()
+        write_networks(made, "the twin of a network, with its codes", twins, inputs)
+    return inputs, [twins]
+
+
+def check(folder: Path, scratch: Path, twins: list[Path]) -> dict[str, Any]:
     """Run `nasx.parity` on the files of `folder` in a fresh process; return its result.
 
-    Raises ParityError, naming every file that does not compute `outputs` from `inputs`.
+    The case lies in `scratch` (see `write_case`). Raises ParityError, naming every file that does
+    not compute what the network does.
     """
-    from safetensors.torch import save_file
-
     folder, scratch = folder.resolve(), scratch.resolve()  # the check runs elsewhere
-    case, result = scratch / "case.safetensors", scratch / "result.json"
-    answers = {f"output.{i}": y.contiguous().clone() for i, y in enumerate(outputs)}
-    save_file({"inputs": inputs.contiguous().clone(), **answers}, case)
+    case, result = scratch / CASE, scratch / "result.json"
     script = Path(parity.__file__).resolve()
     # Isolated: no user site, no PYTHONPATH, neither the script's folder nor the working one.
-    command = [sys.executable, "-I", "-B", str(script), *map(str, (folder, case, result))]
+    paths = (script, folder, case, result, *(twin.resolve() for twin in twins))
+    command = [sys.executable, "-I", "-B", *map(str, paths)]
     try:
         done = subprocess.run(
             command,
@@ -121,11 +145,23 @@ def check(folder: Path, scratch: Path, inputs: Tensor, outputs: list[Tensor]) ->
 
 
 def _told(name: str, row: dict[str, Any]) -> str:
+    head = f"{name} does not compute what was scored: "
     if row["max_abs"] is None:
-        return f"{name} does not compute what was scored: {row['error']}"
-    return (
-        f"{name} does not compute what was scored: it differs by {row['max_abs']:.3g}, "
+        return f"{head}{row['error']}"
+    told = (
+        f"{head}it differs by {row['max_abs']:.3g}, "
         f"{row['max_relative']:.2g} of the largest output ({parity.TOLERANCE:g} is allowed)"
+    )
+    if "codes_equal" not in row:
+        return told
+    top1, least = row["top1_agreement"], row["least_equal"]
+    answers = f"{row['rms_relative']:.2g} of the largest output off (root mean square)"
+    return (
+        f"{told}, and by decisions {row['codes_equal']:.4%} of the codes are equal (least in "
+        f"'{least['layer']}', {least['share']:.4%}), the answers "
+        f"{answers if top1 is None else f'{top1:.2%} the same'}, {row['as_witness']:.2%} as its "
+        f"twin's, and those without a changed code {row['intact_max_relative']:.2g} off "
+        f"({parity.SHARE:.1%} is wanted)"
     )
 
 
@@ -134,61 +170,19 @@ def _outputs(network: nn.Module, inputs: Tensor) -> list[Tensor]:
     from torch.utils._pytree import tree_leaves
 
     with torch.no_grad():
-        outputs = list(tree_leaves(network(inputs)))
+        batches = inputs.split(parity.BATCH)  # type: ignore[no-untyped-call]
+        parts = [tree_leaves(network(some)) for some in batches]
+    outputs = []
+    for pieces in zip(*parts, strict=True):
+        if not all(isinstance(y, torch.Tensor) for y in pieces):
+            raise NasxError(
+                f"the network answers a {type(pieces[0]).__name__}; export takes tensors only"
+            )
+        outputs.append(torch.cat(pieces))
     for y in outputs:
-        if not isinstance(y, torch.Tensor):
-            raise NasxError(f"the network answers a {type(y).__name__}; export takes tensors only")
         if not bool(y.isfinite().all()):
             raise NasxError("the trained network's outputs are not finite; export another trial")
     return outputs
-
-
-def _write_networks(network: nn.Module, about: About, folder: Path, inputs: Tensor) -> list[str]:
-    """Write the four files that hold the network; return the names of its constants."""
-    import torch
-    from safetensors.torch import save
-
-    from nasx.cost.onnxfile import write_onnx
-    from nasx.modelfile import model_source, stored_tensors
-
-    with _silence():
-        program = exported(network, inputs)
-        tensors = stored_tensors(program)
-        title = f"{about.trial} of study {about.study}: a network of the space {about.space}"
-        references = {k: v for m in network.modules() for k, v in _references(m).items()}
-        source = model_source(program, title, WEIGHTS, references)
-        torch.export.save(program, folder / PROGRAM)
-        write_onnx(network, tuple(inputs.shape[1:]), folder / ONNX)
-        (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would hide it from others
-        (folder / SOURCE).write_text(source, encoding="utf-8")
-    own = network.state_dict()
-    return [name for name in tensors if name not in own]
-
-
-def exported(network: nn.Module, inputs: Tensor) -> ExportedProgram:
-    """Return the torch.export program of a network, for any batch size."""
-    import torch
-
-    example = torch.cat([inputs[:1], inputs[:1]])  # a batch of 1 would be taken as fixed
-    batch = torch.export.Dim("batch", min=1)
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                network, (example,), dynamic_shapes=({0: batch},), strict=False
-            )
-    except Exception as error:  # torch.export raises errors of many kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = lines[0] if lines else type(error).__name__
-        raise NasxError(
-            f"{type(network).__name__}: torch.export cannot follow its forward pass: {why}; "
-            "write it without branches on values and for any batch size"
-        ) from error
-
-
-def _references(module: nn.Module) -> dict[str, str]:
-    """Return a layer's own operators as plain torch source (see `modelfile.model_source`)."""
-    found = getattr(module, "references", None)
-    return found if isinstance(found, dict) else {}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -212,16 +206,3 @@ def _replace(new: Path, out: Path, old: Path) -> None:
     except OSError:
         old.rename(out)
         raise
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporters' warnings and logs from the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nasx.printing import table
@@ -29,6 +29,7 @@ def card_text(card: CostCard) -> str:
     rows.append(("energy_uj", energy, f"uJ, modelled: {SOURCE}"))
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f"{n.ljust(wide[0])}  {v.rjust(wide[1])}  {unit}".rstrip() for n, v, unit in rows]
+    lines += kernel_lines(card.kernels)
     lines += [f"warning: {note}" for note in card.notes]
     if card.unpriced:
         lines.append(
@@ -36,6 +37,17 @@ def card_text(card: CostCard) -> str:
             "network stays off every front; give its layer count_ops (nasx.cost.ops)"
         )
     return "\n".join(lines)
+
+
+def kernel_lines(kernels: Mapping[str, str]) -> list[str]:
+    """Return one line for each kernel: its name and how many layers run on it, or which one."""
+    layers: dict[str, list[str]] = {}
+    for layer, kernel in kernels.items():
+        layers.setdefault(kernel, []).append(layer)
+    return [
+        f"kernel: {kernel}: {'layer ' + on[0] if len(on) == 1 else f'{len(on)} layers'}"
+        for kernel, on in layers.items()
+    ]
 
 
 def check_text(tallies: Sequence[Tally]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 from nasx.files import demand_space
+from nasx.operators import deciding_layers, kernels_of
 from nasx.trial import Snapshot, State, Trial
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ log = logging.getLogger("nasx")
 
 BUNDLE_ROOM = 16 * 2**20  # bytes of a bundle beside its weights, generously
 SAMPLES = 64  # validation samples that the files are checked on
+DECIDED = 1000  # where layers round their input: one flip in a thousand must show
 READ = 256  # samples per batch while they are picked
 
 
@@ -56,8 +59,9 @@ def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None
         raise NasxError(f"{trial.name}: the network takes several inputs; export knows one")
     network = deployed_network(candidate, own, checkpoint)
     demand_space(nearest_folder(folder), room_for(network))
-    about = about_trial(snapshot, trial, candidate, own)
-    return bundle(network, about, folder, spread_samples(own, shape, SAMPLES))
+    about = replace(about_trial(snapshot, trial, candidate, own), kernels=kernels_of(network))
+    count = DECIDED if deciding_layers(network) else SAMPLES
+    return bundle(network, about, folder, spread_samples(own, shape, count))
 
 
 def nearest_folder(path: Path) -> Path:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nasx.paritytext import checked
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,7 +21,8 @@ class About:
     `preprocessing` says how a sample becomes an input: "resize" in words, "mean" and "deviation"
     per channel of pixels in [0, 255]; empty where the task does not say. `sizes` counts the
     samples behind the scores `valid` and `test`. `costs` are values of the axes table.
-    `latency` is the quiet pass's (see `nasx.trial.Final`), or None.
+    `latency` is the quiet pass's (see `nasx.trial.Final`), or None. `kernels` names what layers
+    with operators of their own run on, by layer.
     """
 
     study: str
@@ -31,6 +34,7 @@ class About:
     seed: int = 0
     samples: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
     decisions: Mapping[str, Any] = field(default_factory=dict)
     task: str = ""
     classes: tuple[str, ...] = ()
@@ -78,7 +82,7 @@ def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
         "With torch alone, from the exported program:",
         _code(_torch_lines(shape, "", 'torch.export.load("model.pt2").module()')),
         "## Checked",
-        _checked(parity),
+        checked(parity),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -112,6 +116,7 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
     if "energy_uj" in about.costs:
         known.append(f"{about.costs['energy_uj']:.4g} uJ of modelled arithmetic (45 nm)")
     text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
+    text += _kernels(about)
     if not about.latency:
         return text + "Latency was not measured in a quiet pass."
     m = about.latency
@@ -122,6 +127,18 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
         f"Latency {m['median_ms']:.3f} ms (quartiles {m['q1_ms']:.3f} to {m['q3_ms']:.3f}), batch "
         f"{m['batch']}, {m['runtime']} on {m['device']} with {m['threads']} thread(s), "
         f"{about.machine or 'machine not noted'}.{alike}{contended}"
+    )
+
+
+def _kernels(about: About) -> str:
+    if not about.kernels:
+        return ""
+    rows = [f"- `{layer}`: {_line(kernel)}" for layer, kernel in about.kernels.items()]
+    return (
+        "Layers with kernels of their own, and what they ran on:\n\n"
+        + "\n".join(rows)
+        + "\n\nThe files here compute the same in ordinary operators of torch and ONNX: they have "
+        "the results of these kernels, not the speed.\n\n"
     )
 
 
@@ -175,25 +192,6 @@ def _torch_lines(shape: tuple[int, ...], imports: str, network: str) -> list[str
         f"    output = model(torch.zeros{(1, *shape)})",
         "print(output)",
     ]
-
-
-def _checked(parity: Mapping[str, Any]) -> str:
-    rows = [
-        "| file | largest difference | of the largest output | same top-1 |",
-        "|---|---|---|---|",
-    ]
-    for name, row in parity["files"].items():
-        same = row["top1_agreement"]
-        rows.append(
-            f"| {name} | {row['max_abs']:.1e} | {row['max_relative']:.1e} | "
-            f"{'' if same is None else f'{100 * same:.0f} %'} |"
-        )
-    said = (
-        f"Against the trained network, on {parity['inputs']} real validation samples in batches of "
-        f"{parity['batches'][0]} and {parity['batches'][-1]}, in a fresh process without nasx. "
-        f"Allowed: {parity['tolerance']:g} of the largest output."
-    )
-    return f"{said}\n\n" + "\n".join(rows) + "\n\n`sha256sum -c SHA256SUMS` verifies the files."
 
 
 def _code(lines: list[str]) -> str:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from nasx.errors import NasxError
 from nasx.modelforward import Forward
 from nasx.modelspelling import WIDTH, literal, quoted, structure, wrapped
+from nasx.operators import Reference
+from nasx.referencesource import needs_math, reference_source
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -34,7 +36,7 @@ Generated from the exported graph; needs torch and safetensors, and {weights} be
 `python model.py` prints the number of parameters and the shape of the output.
 """
 
-from pathlib import Path
+{math}from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -89,21 +91,24 @@ def model_source(
     program: ExportedProgram,
     title: str,
     weights: str = "weights.safetensors",
-    references: Mapping[str, str] | None = None,
+    references: Mapping[str, Reference] | None = None,
 ) -> str:
     """Return the source text of a module `Model` that computes what `program` computes.
 
-    `references` maps an operator of our own, e.g. "nasx::adder2d", to the Python source of a
-    function of that name (`adder2d`) in plain torch, which is written into the file. Raises
-    NasxError where the graph holds an operator that has neither.
+    `references` maps an operator of our own, e.g. "nasx::distance", to a function in plain torch
+    with its parameters, which is written into the file under the operator's name (`distance`).
+    Raises NasxError where the graph holds an operator without one, or one that cannot stand alone.
     """
     attributes, lines = _attributes(program)
     example = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
     shape = (1, *(int(side) for side in example.meta["val"].shape[1:]))
     forward = Forward(program.graph_module, attributes, set(references or ()))
     body = forward.method("forward", lambda result: structure(program.call_spec.out_spec, result))
-    text = [HEAD.format(title=_inert(title), weights=weights, shape=literal(shape))]
-    text += [references[name].strip() + "\n\n\n" for name in sorted(forward.used)]  # type: ignore[index]
+    own = references or {}
+    functions = [reference_source(n, own[n], s) for n, s in sorted(forward.used.items())]
+    math = "import math\n" if any(map(needs_math, functions)) else ""
+    text = [HEAD.format(title=_inert(title), weights=weights, shape=literal(shape), math=math)]
+    text += [f"{function}\n\n" for function in functions]
     text.append('class Model(nn.Module):\n    """The network, with its trained weights."""\n\n')
     text.append("    def __init__(self, weights=WEIGHTS):\n        super().__init__()\n")
     text.append("        tensors = load_file(weights)\n")

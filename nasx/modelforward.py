@@ -31,8 +31,9 @@ class Forward:
     """Turns one graph, and the graphs inside it, into methods.
 
     `fixed` spells the nodes that are attributes of the module; `references` names the operators
-    of our own that have a function in the file, `used` those of them that the graph calls, and
-    `inner` collects the methods of graphs inside it (the branches of torch.cond).
+    of our own that have a function in the file, `used` holds those of them that the graph calls
+    with their schemas, and `inner` collects the methods of graphs inside it (the branches of
+    torch.cond).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Forward:
         self.graph, self.references = graph, references
         self.names: dict[fx.Node, str] = dict(fixed)
         self.inner: list[str] = []
-        self.used: set[str] = set()
+        self.used: dict[str, Any] = {}
         self._held: dict[str, int] = {}  # how many nodes still need a local name's value
         self._lines: list[str] = []
 
@@ -139,11 +140,11 @@ class Forward:
             return f"torch.ops.{name}", self._arguments(node)
         ours = node.target._schema.name  # type: ignore[union-attr]
         if ours in self.references:
-            self.used.add(ours)
+            self.used[ours] = node.target._schema  # type: ignore[union-attr]
             return ours.rpartition(":")[2], self._arguments(node)
         raise NasxError(
             f"the network calls the operator {ours}, which plain torch does not have: give its "
-            "layer a `references` entry with the same arithmetic in torch"
+            "layer a `references` entry, a function with the same arithmetic in torch"
         )
 
     def _arguments(self, node: fx.Node, skip: tuple[str, ...] = ()) -> list[str]:

@@ -1,10 +1,15 @@
 """Compare the files of a bundle with the network they were made from, in a process without nasx.
 
-    python -I parity.py BUNDLE CASE.safetensors RESULT.json
+    python -I parity.py BUNDLE CASE.safetensors RESULT.json [TWINS]
 
 Stands alone: torch, safetensors, onnxruntime and numpy are all it knows, as on a user's machine.
 CASE holds `inputs` (N, ...) and the network's own outputs, `output.0` (N, ...) and so on. RESULT
-gets, for every file, the largest difference from them in one batch of N and in batches of 1.
+gets, for every file, the largest difference from them in batches of up to 64 and of 1.
+
+Where layers round their input, a last bit flips a code, and outputs then differ by more than
+rounding does. For such networks TWINS holds each file once more with the codes as further outputs
+(`nasx.decisions`), CASE the network's own (`codes.0`, ...), and a file whose outputs differ passes
+where it takes the same decisions and gives the same answers (`decided_alike`).
 """
 
 from __future__ import annotations
@@ -22,7 +27,10 @@ if TYPE_CHECKING:
     Network = Callable[[Tensor], list[Tensor]]
 
 TOLERANCE = 1e-4  # of the largest absolute value among the network's own outputs
+BATCH = 64  # samples run together
 ALONE = 8  # samples also run in a batch of their own
+SHARE = 0.999  # of decisions, and of answers, that must be the same
+BLURRED = 0.01  # root mean square error, of the largest output, of answers that are no classes
 OURS = ("nasx", "search_spaces", "studies", "dashboards")
 
 
@@ -89,28 +97,78 @@ def _leaves(network: Callable[[Tensor], Any]) -> Network:
     return lambda x: list(tree_leaves(network(x)))
 
 
-def compare(network: Network, inputs: Tensor, outputs: list[Tensor]) -> dict[str, Any]:
-    """Return how far a network is from `outputs`: max_abs, max_relative, top1_agreement, pass."""
-    found = network(inputs)
+class Case:
+    """What the files are held against: inputs, the network's outputs and its decisions.
+
+    `codes` reads what each deciding layer (`layers`) rounded its input to, for a batch at a time:
+    all of them together may be larger than the network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        file: Any = safe_open(str(path), framework="pt")
+        names = list(file.keys())
+        self.inputs = file.get_tensor("inputs")
+        count = sum(n.startswith("output.") for n in names)
+        self.outputs = [file.get_tensor(f"output.{i}") for i in range(count)]
+        self.layers: list[str] = json.loads((file.metadata() or {}).get("layers", "[]"))
+        self._slices = [file.get_slice(f"codes.{i}") for i in range(len(self.layers))]
+        # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
+        self.scales = [max(float(y.abs().max()), 1e-12) if y.numel() else 1.0 for y in self.outputs]
+
+    def batches(self) -> list[slice]:
+        """Return the batches that the inputs are run in."""
+        n = len(self.inputs)
+        return [slice(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
+
+    def codes(self, rows: slice) -> list[Tensor]:
+        """Return the codes of some inputs, layer by layer."""
+        return [some[rows.start : rows.stop] for some in self._slices]
+
+    def away(self, found: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Return how far outputs are off for each input, in parts of the largest output."""
+        import torch
+
+        worst = torch.zeros(len(found[0]), dtype=torch.float64)
+        for y, z, scale in zip(found, wanted, self.scales, strict=True):
+            if y.numel():
+                far = (y.double() - z.double()).abs().reshape(len(y), -1).amax(1)
+                worst = torch.maximum(worst, far / scale)
+        return worst
+
+
+def answers(network: Network, case: Case) -> list[Tensor]:
+    """Return a network's outputs for all inputs, run in batches."""
+    import torch
+
+    parts = [network(case.inputs[rows]) for rows in case.batches()]
+    return [torch.cat(one) for one in zip(*parts, strict=True)]
+
+
+def compare(network: Network, case: Case, found: list[Tensor]) -> dict[str, Any]:
+    """Return how far a network is from the case's outputs: max_abs, max_relative, top1_agreement.
+
+    `found` are its outputs on all inputs.
+    """
+    outputs = case.outputs
     if [y.shape for y in found] != [y.shape for y in outputs]:
         shapes = [tuple(y.shape) for y in found]
         return _miss(f"its outputs have shapes {shapes}, not {[tuple(y.shape) for y in outputs]}")
     pairs = list(zip(found, outputs, strict=True))
-    for i in range(min(ALONE, len(inputs))):
-        one = network(inputs[i : i + 1])
+    for i in range(min(ALONE, len(case.inputs))):
+        one = network(case.inputs[i : i + 1])
         pairs += [(y, whole[i : i + 1]) for y, whole in zip(one, outputs, strict=True)]
     if any(y.shape != wanted.shape for y, wanted in pairs):
         return _miss("its outputs have other shapes in a batch of 1")
     if any(not bool(y.isfinite().all()) for y in found):
         return _miss("its outputs are not finite")
-    # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
-    scales = [max(float(y.abs().max()), 1e-12) if y.numel() else 1.0 for y in outputs]
     worst = relative = 0.0
     for k, (y, wanted) in enumerate(pairs):
         away = float((y.double() - wanted.double()).abs().max()) if y.numel() else 0.0
         if math.isnan(away):
             return _miss("its outputs are not finite in a batch of 1")
-        worst, relative = max(worst, away), max(relative, away / scales[k % len(scales)])
+        worst, relative = max(worst, away), max(relative, away / case.scales[k % len(outputs)])
     agreement = None
     if outputs[0].ndim == 2 and outputs[0].shape[1] > 1:  # class scores
         same = found[0].argmax(1) == outputs[0].argmax(1)
@@ -119,51 +177,119 @@ def compare(network: Network, inputs: Tensor, outputs: list[Tensor]) -> dict[str
         "max_abs": worst,
         "max_relative": relative,
         "top1_agreement": agreement,
+        "rule": "outputs",
         "pass": relative <= TOLERANCE,
     }
+
+
+def compare_decisions(witness: Network, case: Case, found: list[Tensor]) -> dict[str, Any]:
+    """Return how many decisions a file took as the network did.
+
+    `witness` is the file's twin that answers the codes of every deciding layer behind the outputs;
+    `found` are the outputs of the file itself. What this shows: up to every decision the twin's
+    arithmetic is the network's (`codes_equal`); where it took all of them alike, so is the rest
+    (`intact`, `intact_max_relative`); and the file answers as its twin does (`as_witness`). What
+    it does not show: the codes inside the file itself, which no format lets out.
+    """
+    import torch
+
+    layers, outputs = case.layers, len(case.outputs)
+    equal = torch.zeros(len(layers), dtype=torch.int64)
+    every = torch.zeros(len(layers), dtype=torch.int64)
+    intact, alike, far = 0, 0, 0.0
+    for rows in case.batches():
+        answered = witness(case.inputs[rows])
+        own, codes = answered[:outputs], answered[outputs:]
+        whole = torch.ones(len(case.inputs[rows]), dtype=torch.bool)
+        for i, (code, wanted) in enumerate(zip(codes, case.codes(rows), strict=True)):
+            same = (code.long() == wanted.long()).reshape(len(whole), -1)
+            whole &= same.all(1)
+            equal[i] += same.sum()
+            every[i] += same.numel()
+        away = case.away(own, [y[rows] for y in case.outputs])[whole]
+        intact += int(whole.sum())
+        far = max(far, float(away.max()) if len(away) else 0.0)
+        alike += int((case.away([y[rows] for y in found], own) <= TOLERANCE).sum())
+    shares = equal.double() / every.clamp(min=1)
+    least = int(shares.argmin())
+    pairs = zip(found, case.outputs, case.scales, strict=True)
+    squares = sum(float(((y - z).double() / s).square().mean()) for y, z, s in pairs)
+    return {
+        "codes": int(every.sum()),
+        "codes_equal": float(equal.sum() / every.sum().clamp(min=1)),
+        "least_equal": {"layer": layers[least], "share": float(shares[least])},
+        "intact": intact,
+        "intact_max_relative": far,
+        "as_witness": alike / len(case.inputs),
+        "rms_relative": math.sqrt(squares / outputs),
+    }
+
+
+def decided_alike(row: dict[str, Any]) -> bool:
+    """Return whether a file passes by its decisions: the same ones, and the same answers."""
+    top1 = row["top1_agreement"]
+    answered = row["rms_relative"] <= BLURRED if top1 is None else top1 >= SHARE
+    return bool(
+        row["codes_equal"] >= SHARE
+        and row["as_witness"] >= SHARE
+        and row["intact_max_relative"] <= TOLERANCE
+        and answered
+    )
 
 
 def _miss(error: str) -> dict[str, Any]:
     return {
         "max_abs": None, "max_relative": None, "top1_agreement": None,
-        "pass": False, "error": error,
+        "rule": None, "pass": False, "error": error,
     }  # fmt: skip
 
 
-def compare_all(bundle: Path, case: Path) -> dict[str, Any]:
+def judged(name: str, bundle: Path, case: Case, twins: Path | None) -> dict[str, Any]:
+    """Return the row of one file, by its outputs or, where it differs there, by its decisions."""
+    network = READERS[name](bundle / name)
+    found = answers(network, case)
+    row = compare(network, case, found)
+    if twins is None or "error" in row:
+        return row
+    row |= compare_decisions(READERS[name](twins / name), case, found)
+    if not row["pass"]:
+        row |= {"rule": "decisions", "pass": decided_alike(row)}
+    return row
+
+
+def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
     """Return the content of parity.json for the files of a bundle."""
     import torch
-    from safetensors.torch import load_file
 
     torch.set_num_threads(1)  # threads of small networks only wait for each other
-    tensors = load_file(case)
-    inputs = tensors["inputs"]
-    outputs = [tensors[f"output.{i}"] for i in range(len(tensors) - 1)]
+    case = Case(path)
     files = {}
-    for name, reader in READERS.items():
+    for name in READERS:
         try:
             with torch.inference_mode():
-                files[name] = compare(reader(bundle / name), inputs, outputs)
+                files[name] = judged(name, bundle, case, twins)
         except Exception as error:  # whatever a file raises is that file's fault
             text = " ".join(str(error).split())[:300]
             files[name] = _miss(f"it cannot be run: {type(error).__name__}: {text}")
     versions = {n: sys.modules[n].__version__ for n in ("torch", "onnxruntime", "safetensors")}
+    decisions = {"decisions": {"share": SHARE, "layers": case.layers}} if twins else {}
     return {
         "tolerance": TOLERANCE,
         "relative_to": "the largest absolute value of the trained network's output",
-        "inputs": len(inputs),
-        "batches": [1, len(inputs)],
-        "largest_output": max(float(y.abs().max()) for y in outputs if y.numel()),
+        **decisions,
+        "inputs": len(case.inputs),
+        "batches": [1, min(BATCH, len(case.inputs))],
+        "largest_output": max(float(y.abs().max()) for y in case.outputs if y.numel()),
         "nasx_importable": importable("nasx"),
         "versions": {"python": sys.version.split()[0], **versions},
         "files": files,
     }
 
 
-def main(bundle: str, case: str, result: str) -> None:
+def main(bundle: str, case: str, result: str, *twins: str) -> None:
     """Hide nasx, compare, and write the result."""
     sys.meta_path.insert(0, Without())
-    found = compare_all(Path(bundle), Path(case))
+    found = compare_all(Path(bundle), Path(case), Path(twins[0]) if twins else None)
     Path(result).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 

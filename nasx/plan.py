@@ -181,7 +181,9 @@ def _survey(
         if broken and (repaired := candidate.repair(shape, gate.upper_limits)) is not None:
             candidate, price = repaired, gate.price(repaired)  # as the search does
             broken = gate.broken(price)
-        broken = ("build", 0, 0) if price.fault else broken
+        if price.fault:
+            said = price.fault.partition(":")[0]
+            broken = (said if said == "latency" else "build", 0, 0)
         if broken:
             refused[broken[0]] = refused.get(broken[0], 0) + 1
         elif price.card is not None:

@@ -95,6 +95,7 @@ def many(path: Path) -> Snapshot:
         "machine": {"cpu": "A processor", "cores": 2, "gpus": []},
         "versions": {"nasx": "0.1.0", "torch": "2.13.0"},
         "restarts": [4],
+        "cautions": {"tinynet": ["Small networks <only>."]},
     }
     made = study()
     trials = (*full, *others)

@@ -13,6 +13,7 @@ class Mobile(Space):
     """Every block kind of the shared backbones in one small network."""
 
     name = "mobile"
+    cautions = ("It is made for tests.",)
     width: int = integer(8, 16, step=4, default=8)
 
     def build(self, shape: TaskShape) -> nn.Module:

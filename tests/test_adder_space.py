@@ -252,20 +252,10 @@ def test_a_resumed_training_equals_the_uninterrupted_one(assets, teacher, tmp_pa
         assert same(weights(network), weights(second.state.companions[name]))
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"teacher": "simultaneous"}, {"teacher": "pretrained", "kernel": "gaussian"}]
-)
+@pytest.mark.parametrize("fields", [{}, {"teacher": "simultaneous"}, {"teacher": "pretrained"}])
 def test_every_way_of_teaching_learns(assets, fields):
-    run = training(assets, full=1280, rate=0.05, **fields)
-    batch = next(TinyDigits().batches("valid", SHAPE.input, 300))
-
-    def loss() -> float:
-        with torch.no_grad():
-            return run.task.loss(run.deployed()(batch.inputs), batch).item()
-
-    before = loss()
-    finish(run)
-    assert loss() < 0.8 * before
+    run = finish(training(assets, full=2560, **fields))
+    assert run.score("valid")["top1"] > 30  # of ten classes
     assert set(run.state.notes) == ({"imitation", "layers"} if fields else set())
 
 

@@ -254,6 +254,8 @@ def test_studies_and_spaces_list_what_there_is(capsys):
         assert row["paper"] in text
         for name in row["fields"]:
             assert name in text
+        for sentence in row["cautions"]:
+            assert f"note: {sentence}" in text
     listed = json.loads(call(capsys, "studies", "--json")[1])
     assert all(row["desc"] for row in listed)
 

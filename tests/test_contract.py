@@ -173,9 +173,14 @@ class _Fourier(nn.Module):
         return torch.fft.fft(x).real
 
 
+class Mumbling(Sound):
+    cautions = ("not a sentence",)
+
+
 @pytest.mark.parametrize(
     ("space", "part", "message"),
     [
+        (Mumbling, "cautions", "'not a sentence': write each as a sentence"),
         (BadShape, "output", "the output is (4, 7), wanted (4, 4)"),
         (Dead, "gradients", "no gradient reaches spare"),
         (Restless, "eval", "two passes in eval mode differ"),

@@ -22,6 +22,7 @@ from nasx import bundle, modelfile
 from nasx.cost import onnxfile
 from nasx.errors import NasxError, ParityError
 from nasx.export import chosen, destination, export, spread_samples
+from nasx.networkfiles import exported
 from nasx.registry import task
 from nasx.training import Training
 from nasx.trial import Final, RungScore, Snapshot, State, Trial
@@ -146,6 +147,7 @@ def test_the_card_states_its_numbers_and_its_code_works(
     assert "Latency 0.250 ms" in card
     assert "It cannot be told from that of t0007." in card
     assert "A processor" in card
+    assert Mobile.cautions[0] in card
     mean = DIGITS.preprocessing((1, 8, 8))["mean"][0]  # type: ignore[attr-defined]
     assert f"mean {mean:.9g}" in card
     blocks = re.findall(r"```python\n(.*?)```", card, re.S)
@@ -179,7 +181,7 @@ def test_two_exports_write_the_same_source_and_weights(run: Snapshot, made: Path
 
     network = load_deployed(Mobile(), DIGITS.shape, run.path / "trials" / "t0000" / "checkpoint")
     inputs = spread_samples(DIGITS, (1, 8, 8), 4)
-    program = bundle.exported(network, inputs)
+    program = exported(network, inputs)
     title = "t0000 of study made: a network of the space mobile"
     assert modelfile.model_source(program, title) == (made / "model.py").read_text()
     kept = load_file(made / "weights.safetensors")

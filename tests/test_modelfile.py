@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nasx.bundle import exported
 from nasx.errors import NasxError
 from nasx.modelcard import standard_error
 from nasx.modelfile import model_source, stored_tensors
+from nasx.networkfiles import exported
+from ownlayers import Distance
 
 
 def written(network: nn.Module, folder: Path, example: Tensor, **more: Any) -> tuple[str, Any]:
@@ -140,30 +141,15 @@ def test_branches_on_the_input(tmp_path: Path) -> None:
 
 
 def test_an_own_operator_brings_its_reference(tmp_path: Path) -> None:
-    @torch.library.custom_op("exporttest::distance", mutates_args=())
-    def distance(x: Tensor, w: Tensor) -> Tensor:
-        return -(x[:, None] - w).abs().sum(2)
-
-    @distance.register_fake
-    def _(x: Tensor, w: Tensor) -> Tensor:
-        return x.new_empty(x.shape[0], w.shape[0])
-
-    class Adder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(5, 6))
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = distance(x, self.weight)
-            return y.relu()
-
-    reference = "def distance(x, w):\n    return -(x[:, None] - w).abs().sum(2)\n"
-    references = {"exporttest::distance": reference, "exporttest::unused": "1 / 0"}
-    source = held(Adder(), tmp_path, torch.randn(2, 6), references=references)
-    assert source.count("def distance") == 1
-    assert "1 / 0" not in source
-    with pytest.raises(NasxError, match="calls the operator exporttest::distance"):
-        written(Adder(), tmp_path, torch.randn(2, 6))
+    network = nn.Sequential(Distance(6, 5), nn.ReLU())
+    references = {**Distance.references, "owntest::unused": 1 / 2}
+    source = held(network, tmp_path, torch.randn(2, 6), references=references)
+    assert source.count("def distance(x, w, power=1.0):") == 1
+    assert "    # One axis more than either has" in source  # comments come along
+    assert "    apart = (x[:, None] - w).abs()" in source  # annotations do not
+    assert "import math\n" in source
+    with pytest.raises(NasxError, match="calls the operator owntest::distance"):
+        written(network, tmp_path, torch.randn(2, 6))
 
 
 def test_a_branch_on_values_is_refused_in_one_line() -> None:

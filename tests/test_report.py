@@ -115,6 +115,14 @@ def test_the_page_tells_the_whole_story(pages: Pages) -> None:
         assert part in words, part
 
 
+def test_what_a_space_says_of_its_results_is_shown(pages: Pages) -> None:
+    """The search writes it into the record, so that the page needs no code of the space."""
+    kept = "<strong>tinynet</strong>: Small networks &lt;only&gt;."
+    assert "Keep in mind" in pages["many"][1]
+    assert kept in pages["many"][1]
+    assert "Keep in mind" not in pages["one"][1]
+
+
 def test_an_empty_run_says_so_in_sentences(pages: Pages) -> None:
     words = Page(pages["zero"][1]).words
     for part in (

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
+from nasx.operators import declared_by, kernel_of
 from nasx.shape import Shape
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module's own share of the cost (children not included), per sample."""
+    """One module's own share of the cost (children not included), per sample.
+
+    `kernel` is what the layer says it runs on here, `operators` are those that it brings itself
+    (see `nasx.operators`); both are empty for ordinary layers.
+    """
 
     name: str
     kind: str
@@ -30,6 +35,8 @@ class LayerCost:
     lookups: int = 0
     elementwise: int = 0
     output: Shape = ()
+    kernel: str = ""
+    operators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,19 +77,36 @@ class CostCard:
         value = getattr(self, name)
         return None if value is None else float(value)
 
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Return what layers say they run on, by the layer's name."""
+        return {layer.name: layer.kernel for layer in self.by_layer if layer.kernel}
+
+    @property
+    def operators(self) -> dict[str, tuple[str, ...]]:
+        """Return the operators that layers bring themselves, by the layer's name."""
+        return {layer.name: layer.operators for layer in self.by_layer if layer.operators}
+
     def to_json(self) -> dict[str, Any]:
-        """Return the card as JSON values."""
-        return asdict(self)
+        """Return the card as JSON values, with `kernels` beside its fields."""
+        return {**asdict(self), "kernels": self.kernels}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CostCard:
         """Return the card written by `to_json`."""
         layers = tuple(
-            LayerCost(**{**layer, "output": tuple(layer["output"])}) for layer in data["by_layer"]
+            LayerCost(
+                **{
+                    **layer,
+                    "output": tuple(layer["output"]),
+                    "operators": tuple(layer.get("operators", ())),
+                }
+            )
+            for layer in data["by_layer"]
         )
         return cls(
             **{
-                **data,
+                **{name: value for name, value in data.items() if name != "kernels"},
                 "unpriced": tuple(data["unpriced"]),
                 "notes": tuple(data.get("notes", ())),
                 "input": tuple(data["input"]),
@@ -151,11 +175,15 @@ def _layers(model: nn.Module, counted: Count) -> Iterator[LayerCost]:
         params = sum(n for i, n in own.items() if i not in seen)  # a tied weight: once
         seen.update(own)
         layer = counted.by_layer.get(name)
-        if params or (layer is not None and layer.ops):
+        kernel, operators = kernel_of(module), declared_by(module)
+        if params or kernel or operators or (layer is not None and layer.ops):
             ops = layer.ops._asdict() if layer is not None else {"macs": 0}
             output = layer.output[1:] if layer is not None else ()
             kind = type(module).__name__
-            yield LayerCost(name or kind, kind, params, output=output, **ops)
+            yield LayerCost(
+                name or kind, kind, params,
+                output=output, kernel=kernel, operators=operators, **ops,
+            )  # fmt: skip
 
 
 def _notes(counted: Count, joules: Energy) -> Iterator[str]:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from nasx.cost.inputs import example, first_line, refusal_of
 from nasx.cost.untouched import untouched
 from nasx.errors import NasxError
+from nasx.operators import no_simulation, operators_of
+from nasx.plainform import PlainTorch
 from nasx.shape import Shape
 
 
@@ -37,18 +39,21 @@ def write_onnx(model: nn.Module, shape: Shape, path: Path) -> None:
     """Write `model` for inputs (batch, *shape), batch dynamic, as the file that is deployed.
 
     By torch.export and its ONNX translation, which fail loudly on data-dependent control flow.
-    The file appears whole or not at all; a network that cannot be exported is refused.
+    Operators of our own are written as their references. The file appears whole or not at all; a
+    network that cannot be exported is refused.
     """
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     inputs = example(model, shape, 2)
     try:
-        with untouched(model), hushed():
+        with untouched(model), hushed(), PlainTorch(model):
             program = _program(model, inputs, torch.export.Dim("batch", min=1))
             program.save(new, external_data=False)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
         new.replace(path)
+    except NasxError:
+        raise
     except Exception as error:
         raise _not_exported(model, inputs, error) from error
     finally:
@@ -60,8 +65,12 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
 
     The tracing exporter takes about 1/20 of the time of `write_onnx` and gives onnxruntime the
     same operators to fuse; it freezes data-dependent branches as the example takes them, so it is
-    never what is deployed. Where it fails, `write_onnx`'s exporter answers.
+    never what is deployed. Where it fails, `write_onnx`'s exporter answers. A network that holds
+    operators of our own is refused: its latency here would be that of a simulation.
     """
+    own = operators_of(model)
+    if own:
+        raise NasxError(no_simulation(type(model).__name__, own))
     inputs = example(model, shape, batch)
     memory = io.BytesIO()
     with untouched(model), torch.no_grad(), hushed():
@@ -98,7 +107,20 @@ def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.
         )
     if program is None:
         raise NasxError("the exporter returned nothing")
+    _complete(program.model.graph)
     return program
+
+
+def _complete(graph: Any) -> None:
+    """Give back the constants that the exporter's optimiser loses from a graph.
+
+    Where one value is clamped twice, it (onnxscript 0.7) names the limits alike and keeps one pair.
+    """
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            lost = value is not None and value.producer() is None and not value.is_graph_input()
+            if lost and value.name not in graph.initializers and value.const_value is not None:
+                graph.register_initializer(value)
 
 
 def _input_names(inputs: tuple[Tensor, ...]) -> list[str]:

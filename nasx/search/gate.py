@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from nasx.axes import AXES
 from nasx.errors import NoDevice
+from nasx.operators import WITHOUT, no_simulation
 from nasx.search.evaluate import one_line
+from nasx.search.trained import wants_latency
 
 if TYPE_CHECKING:
     from nasx.cost.card import CostCard
@@ -86,6 +88,9 @@ class Gate:
             rung = self._first_rung(candidate)
         except Exception as error:
             return Priced(card, values, fault=f"recipe: {one_line(error)}")
+        if wants_latency(self.study) and self.study.measure.runtime in WITHOUT and card.operators:
+            fault = f"latency: {no_simulation('this network', card.operators)}"
+            return Priced(card, values, fault=fault)
         if "latency_ms" in self.limits:
             try:
                 values["latency_ms"] = self.evaluator.latency(candidate)

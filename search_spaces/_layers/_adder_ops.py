@@ -112,8 +112,7 @@ def _grad_weight(
     )[1]  # fmt: skip
     found = found.addcmul(wide, grad.sum((0, 2, 3)).view(-1, 1, 1, 1), value=-1)
     size = torch.linalg.vector_norm(found).clamp_min(LEAST)
-    scaled: Tensor = found * (eta * math.sqrt(found.numel()) / size)
-    return scaled.to(weight.dtype)
+    return torch.empty_like(weight).copy_(found * (eta * math.sqrt(found.numel()) / size))
 
 
 def _grad_weight_shape(

@@ -97,7 +97,10 @@ def isa() -> str:
     if asked not in LEVELS:
         raise NasxError(f"NASX_ISA={asked} is not one of {', '.join(LEVELS)}; correct or unset it")
     if asked not in here:
-        raise NasxError(f"NASX_ISA={asked}: this processor has only {', '.join(here)}")
+        raise NasxError(
+            f"NASX_ISA={asked}: this processor has only {', '.join(here)}; name one of these, or "
+            "unset it"
+        )
     return asked
 
 
@@ -108,20 +111,34 @@ def library(name: str) -> ctypes.CDLL | None:
 
 @functools.cache
 def _library(name: str, level: str, compiler: str, folder: Path) -> ctypes.CDLL | None:
-    command = shlex.split(compiler)
-    if not command or shutil.which(command[0]) is None:
-        log.warning(
-            "there is no C++ compiler '%s': layers run on slower plain torch; install g++, or name "
-            "another in the environment variable CXX", compiler,
-        )  # fmt: skip
-        return None
-    source = Path(__file__).with_name(f"{name}.cpp").read_bytes()
-    arguments = [*command, *COMMON, *flags(level)]
     try:
-        return ctypes.CDLL(str(_compiled(name, source, arguments, folder)))
+        source = Path(__file__).with_name(f"{name}.cpp").read_bytes()
+        arguments = [*_command(compiler), *COMMON, *flags(level)]
+        return _loaded(_compiled(name, source, arguments, folder))
     except _Failed as error:
         log.warning("%s: layers run on slower plain torch", error)
         return None
+
+
+def _command(compiler: str) -> list[str]:
+    """Return the words of a command that is there."""
+    try:
+        command = shlex.split(compiler)
+    except ValueError as error:
+        raise _Failed(f"CXX={compiler} cannot be read as a command ({error})") from error
+    if not command or shutil.which(command[0]) is None:
+        raise _Failed(
+            f"there is no C++ compiler '{compiler}' (install g++, or name another in the "
+            "environment variable CXX)"
+        )
+    return command
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # a folder from which nothing may be run, or no library at all
+        raise _Failed(f"{path} cannot be loaded ({error})") from error
 
 
 def flags(level: str) -> tuple[str, ...]:
@@ -136,28 +153,35 @@ class _Failed(Exception):
 
 def _compiled(name: str, source: bytes, command: list[str], folder: Path) -> Path:
     """Return the compiled library, from the cache or made now by one process for all."""
+    version = _run([command[0], "--version"]).stdout
+    machine = [platform.machine(), *sorted(processor_flags())]
+    parts = (source, " ".join(command).encode(), version.encode(), " ".join(machine).encode())
+    key = hashlib.sha256(b"".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:16]
+    path = folder / f"{name}-{key}.so"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         demand_private(folder)
-        version = subprocess.run(
-            [command[0], "--version"], capture_output=True, timeout=SECONDS, check=False
-        ).stdout
-        machine = [platform.machine(), *sorted(processor_flags())]
-        parts = (source, " ".join(command).encode(), version, " ".join(machine).encode())
-        key = hashlib.sha256(b"".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:16]
-        path = folder / f"{name}-{key}.so"
-        with (folder / f"{name}-{key}.lock").open("w") as lock:
+        with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _intact(path):
                 _compile(source, command, path)
         return path
+    except OSError as error:
+        raise _Failed(
+            f"kernels cannot be kept in {folder} ({error.strerror or error}; set NASX_CACHE to a "
+            "folder of yours with room)"
+        ) from error
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise _Failed(f"'{command[0]}' did not answer within {SECONDS} s") from error
     except OSError as error:
-        raise _Failed(
-            f"kernels cannot be kept in {folder} ({error.strerror or error}); set NASX_CACHE to a "
-            "folder of yours with room"
-        ) from error
+        raise _Failed(f"'{command[0]}' cannot be run ({error.strerror or error})") from error
 
 
 def demand_private(folder: Path) -> None:
@@ -170,10 +194,11 @@ def demand_private(folder: Path) -> None:
 
 
 def _intact(path: Path) -> bool:
-    """Return whether a compiled library is there and is what was written."""
+    """Return whether a compiled library is there, is what was written, and by this user."""
     try:
         wanted = path.with_suffix(".sha256").read_text()
-        return hashlib.sha256(path.read_bytes()).hexdigest() == wanted
+        ours = path.stat().st_uid == os.getuid()
+        return ours and hashlib.sha256(path.read_bytes()).hexdigest() == wanted
     except OSError:
         return False
 
@@ -183,10 +208,7 @@ def _compile(source: bytes, command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         unit, made = Path(scratch) / f"{path.stem}.cpp", Path(scratch) / path.name
         unit.write_bytes(source)
-        done = subprocess.run(
-            [*command, str(unit), "-o", str(made)],
-            capture_output=True, text=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
+        done = _run([*command, str(unit), "-o", str(made)])
         if done.returncode or not made.is_file():
             lines = [s for s in done.stderr.splitlines() if "error" in s] or [
                 f"exit code {done.returncode}"

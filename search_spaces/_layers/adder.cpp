@@ -25,6 +25,7 @@ constexpr int VL = 8, P = 4, V = 2;
 constexpr int VL = 4, P = 4, V = 2;
 #endif
 constexpr int64_t BAND = 64 * 1024;  // floats that a band may stage
+constexpr int64_t FEW = 96;          // terms that are added up in a row
 
 typedef float vec __attribute__((vector_size(VL * 4)));
 typedef float loose __attribute__((vector_size(VL * 4), aligned(4), may_alias));
@@ -84,22 +85,21 @@ struct Image {
                4 * (end - first) * channels);
         continue;
       }
-      for (int64_t j = first; j < end; j++) {
-        const float* at = from + (last ? (y * width + left + j) * channels : y * width + left + j);
-        const int64_t apart = last ? 1 : height * width;
-        float* place = to + j * step;
-        for (int64_t c = 0; c < channels; c++) place[c] = at[c * apart];
-        for (int64_t c = channels; c < step; c++) place[c] = 0;
-      }
+      // Channels outermost: a row of each is read in one go, and what is written stays near.
+      const float* row = from + (last ? (y * width + left) * channels : y * width + left);
+      for (int64_t c = 0; c < step; c++)
+        for (int64_t j = first; j < end; j++)
+          to[j * step + c] = c >= channels ? 0 : row[last ? j * channels + c : c * height * width + j];
     }
   }
 
   // Copy staged whole rows [top, top + rows) back.
   void unstage(const float* from, int64_t top, int64_t rows, int64_t step, float* to) const {
-    for (int64_t place = 0; place < rows * width; place++)
+    for (int64_t y = top; y < top + rows; y++, from += width * step)
       for (int64_t c = 0; c < channels; c++)
-        to[last ? (top * width + place) * channels + c
-                : (c * height + top) * width + place] = from[place * step + c];
+        for (int64_t j = 0; j < width; j++)
+          to[last ? (y * width + j) * channels + c : (c * height + y) * width + j] =
+              from[j * step + c];
   }
 };
 
@@ -145,15 +145,20 @@ inline void windows(const float* const* x, float* const* y, const float* x_sums,
     for (int v = 0; v < VS; v++) total[p][v] = (load(w_sums + v * VL) + x_sums[p]) * -.5f;
   }
   for (int64_t a = 0; a < kernel; a++) {
-    for (int64_t q = 0; q < run; q++, w += filters) {
-      vec taps[VS];
-      for (int v = 0; v < VS; v++) taps[v] = load(w + v * VL);
+    for (int64_t q = 0; q < run;) {
+      vec part[P][VS] = {};  // a sum of few terms loses less
+      for (const int64_t end = least(run, q + FEW); q < end; q++, w += filters) {
+        vec taps[VS];
+        for (int v = 0; v < VS; v++) taps[v] = load(w + v * VL);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; p++) {
-        const vec place = all(at[p][q]);
+        for (int p = 0; p < P; p++) {
+          const vec place = all(at[p][q]);
 #pragma GCC unroll 2
-        for (int v = 0; v < VS; v++) total[p][v] += larger(place, taps[v]);
+          for (int v = 0; v < VS; v++) part[p][v] += larger(place, taps[v]);
+        }
       }
+      for (int p = 0; p < P; p++)
+        for (int v = 0; v < VS; v++) total[p][v] += part[p][v];
     }
     for (int p = 0; p < P; p++) at[p] += row;
   }

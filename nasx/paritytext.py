@@ -1,0 +1,56 @@
+"""What the card of an export says of the check of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def checked(parity: Mapping[str, Any]) -> str:
+    """Return the result of the check (parity.json) as Markdown."""
+    rows = [
+        "| file | largest difference | of the largest output | same top-1 |",
+        "|---|---|---|---|",
+    ]
+    for name, row in parity["files"].items():
+        rows.append(
+            f"| {name} | {row['max_abs']:.1e} | {row['max_relative']:.1e} | "
+            f"{_share(row['top1_agreement'])} |"
+        )
+    said = (
+        f"Against the trained network, on {parity['inputs']} real validation samples in batches of "
+        f"{parity['batches'][0]} and {parity['batches'][-1]}, in a fresh process without nasx. "
+        f"Allowed: {parity['tolerance']:g} of the largest output."
+    )
+    parts = [said, "\n".join(rows)]
+    if "decisions" in parity:
+        parts.append(_decided(parity))
+    return "\n\n".join([*parts, "`sha256sum -c SHA256SUMS` verifies the files."])
+
+
+def _decided(parity: Mapping[str, Any]) -> str:
+    """Say how far files take the decisions of a network that rounds, and which rule they pass."""
+    rows = [
+        "| file | passes by its | codes equal | inputs with every code equal | these differ by |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in parity["files"].items():
+        rows.append(
+            f"| {name} | {row['rule']} | {100 * row['codes_equal']:.4f} % of {row['codes']:,} | "
+            f"{row['intact']} | {row['intact_max_relative']:.1e} |"
+        )
+    wanted = parity["decisions"]
+    return (
+        f"{len(wanted['layers'])} layers round their input, where a difference in the last bit can "
+        "become one of a whole step. A file that differs by more than is allowed passes by its "
+        f"decisions: {100 * wanted['share']:g} % of the codes, and of the answers, must be those "
+        "of the network, and where all codes are, the outputs within what is allowed.\n\n"
+        + "\n".join(rows)
+    )
+
+
+def _share(share: float | None) -> str:
+    """Return a share in percent; 100 only where it is all."""
+    if share is None:
+        return ""
+    return f"{100 * share:.0f} %" if share in (0.0, 1.0) else f"{100 * share:.2f} %"
