@@ -254,8 +254,8 @@ def test_a_resumed_training_equals_the_uninterrupted_one(assets, teacher, tmp_pa
         assert same(weights(network), weights(second.state.companions[name]))
 
 
-@pytest.mark.parametrize("fields", [{}, {"teacher": "simultaneous"}, {"teacher": "pretrained"}])
-def test_every_way_of_teaching_learns(assets, fields):
+@pytest.mark.parametrize("fields", [{}, {"teacher": "simultaneous"}])
+def test_an_adder_learns_alone_and_beside_its_twin(assets, fields):
     run = finish(training(assets, full=2560, **fields))
     assert run.score("valid")["top1"] > 30  # of ten classes
     assert set(run.state.notes) == ({"imitation", "layers"} if fields else set())
