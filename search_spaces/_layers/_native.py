@@ -106,15 +106,16 @@ def isa() -> str:
 
 def library(name: str) -> ctypes.CDLL | None:
     """Return the kernels of NAME.cpp beside this file for `isa()`; None where none can be made."""
-    return _library(name, isa(), os.environ.get("CXX") or "g++", cache_folder() / "native")
+    found = os.environ.get  # layers ask at every call: a look-up, as long as these stay
+    return _library(name, found("NASX_ISA"), found("CXX"), found("NASX_CACHE"), found("HOME"))
 
 
 @functools.cache
-def _library(name: str, level: str, compiler: str, folder: Path) -> ctypes.CDLL | None:
+def _library(name: str, *environment: str | None) -> ctypes.CDLL | None:
     try:
         source = Path(__file__).with_name(f"{name}.cpp").read_bytes()
-        arguments = [*_command(compiler), *COMMON, *flags(level)]
-        return _loaded(_compiled(name, source, arguments, folder))
+        arguments = [*_command(os.environ.get("CXX") or "g++"), *COMMON, *flags(isa())]
+        return _loaded(_compiled(name, source, arguments, cache_folder() / "native"))
     except _Failed as error:
         log.warning("%s: layers run on slower plain torch", error)
         return None

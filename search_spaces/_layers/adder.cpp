@@ -40,6 +40,8 @@ inline vec larger(vec a, vec b) {
   return _mm512_max_ps(a, b);
 #elif defined(__AVX2__)
   return _mm256_max_ps(a, b);
+#elif defined(__SSE__)
+  return _mm_max_ps(a, b);
 #else
   return a > b ? a : b;
 #endif
@@ -51,9 +53,11 @@ inline vec clip(vec v) {
   return _mm512_range_ps(v, all(1.f), 2);  // the smaller magnitude, with the sign of v
 #elif defined(__AVX2__)
   return _mm256_max_ps(all(-1.f), _mm256_min_ps(all(1.f), v));
+#elif defined(__SSE__)
+  return _mm_max_ps(all(-1.f), _mm_min_ps(all(1.f), v));
 #else
-  v = v > 1.f ? all(1.f) : v;
-  return v < -1.f ? all(-1.f) : v;
+  const vec one = all(1.f), below = one < v ? one : v;
+  return -one > below ? -one : below;
 #endif
 }
 
