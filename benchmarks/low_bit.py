@@ -6,9 +6,10 @@
 3 x 3 convolutions, C to C channels, padding 1. CPU time of this thread (of the process with more
 threads); every round visits all variants in random order, a visit is one warm run and three timed.
 A cell is the median over rounds of the ratio to the dense convolution (NCHW) of the same round.
-Goals, geometric means on one thread: binary with packing <= 0.12 with VPOPCNTDQ; int8 on bytes that
-are there <= 0.12. What quantising adds stands beside it; going to the next layer's codes
-(requantising) is that layer's quantising.
+Goals, geometric means on one thread: the binary kernel with packing <= 0.12 with VPOPCNTDQ, its
+output's memory given; int8 on bytes that are there <= 0.12. "Layer" rows are whole calls: Python,
+memory for the output, quantising. Going to the next layer's codes (requantising) is that layer's
+quantising.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from search_spaces._layers import _bytes
+from search_spaces._layers import xnor as _xnor
 from search_spaces._layers.int_conv import IntConv2d
 from search_spaces._layers.xnor import XnorConv2d
 
 SHAPES = ((1, 32, 64), (1, 64, 32), (1, 128, 16), (8, 32, 32), (8, 64, 32), (8, 128, 16))
-DENSE, BINARY, BYTES = "dense fp32, NCHW", "binary, packing included, NHWC", "4 bits, int8 input"
+DENSE, BYTES = "dense fp32, NCHW", "4 bits, int8 input"
+BINARY = "binary kernel, packing included, NHWC"
 GOALS = {BINARY: 0.12, BYTES: 0.12}
 Variants = dict[str, Callable[[], object]]
 
@@ -46,9 +49,19 @@ def variants(n: int, c: int, side: int, with_onnxruntime: bool) -> Variants:
     found: Variants = {
         DENSE: lambda: F.conv2d(x, w, padding=1),
         "dense fp32, NHWC": lambda: F.conv2d(last, w, padding=1),
-        BINARY: lambda: xnor(last),
-        "binary, packing included, NCHW": lambda: xnor(x),
+        "binary layer, NHWC": lambda: xnor(last),
+        "binary layer, NCHW": lambda: xnor(x),
     }
+    kernels = _xnor._kernels()
+    if kernels is not None:
+        weights, ones = _xnor._prepare(kernels, xnor.packed, xnor.shape)
+        y, sizes = (
+            torch.empty_like(last),
+            _xnor.SIZES(n, c, side, side, c, 3, 1, 1, 1, torch.get_num_threads()),
+        )
+        found[BINARY] = lambda: kernels.xnor_conv(
+            last.data_ptr(), weights.data_ptr(), ones.data_ptr(), None, y.data_ptr(), sizes
+        )
     if _bytes.runs_in_bytes(8, 8):
         for bits in (4, 8):
             codes = torch.randint(0, 2**bits, w.shape, generator=draw)
@@ -67,8 +80,8 @@ def in_bytes(layer: IntConv2d, x: Tensor, last: Tensor) -> Variants:
         f"{bits} bits, int8 input": lambda: _bytes.convolve(
             codes, sums, weight, grid.factor, 1, 1, signs=False
         ),
-        f"{bits} bits, quantising included, NHWC": lambda: layer(last),
-        f"{bits} bits, quantising included, NCHW": lambda: layer(x),
+        f"{bits} bits, layer, NHWC": lambda: layer(last),
+        f"{bits} bits, layer, NCHW": lambda: layer(x),
         f"{bits} bits, quantising alone, NHWC": lambda: _bytes.quantise(
             last, grid, signs=False, sums=wide
         ),
