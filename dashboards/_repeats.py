@@ -7,7 +7,7 @@ from typing import Any
 from dashboards._markup import bound, esc, head, section, table
 from dashboards._points import Point, primary
 from nasx.axes import AXES
-from nasx.cost.matched import MATCHED
+from nasx.cost.matched import ELSEWHERE, MATCHED
 from nasx.quantity import amount
 from nasx.results.repeats import LEAST
 from nasx.study import Study
@@ -82,10 +82,12 @@ def controls(found: list[Point], study: Study) -> str:
         head("seeds", "paired", number=True),
     ]
     rows = "".join(_row(p, axis, limits) for p in members)
+    moved = any(p.trial.card.get(kind) for p in members for kind in ELSEWHERE)
+    elsewhere = " (of any MACs, where its own work is not in MACs)" if moved else ""
     why = (
         "The same network with the technique switched off, trained with the same seeds at MACs "
-        f"within {MATCHED:.0%}: what the technique itself adds. Seeds are paired; where the "
-        "interval holds 0, the two cannot be told apart."
+        f"within {MATCHED:.0%}{elsewhere}: what the technique itself adds. Seeds are paired; where "
+        "the interval holds 0, the two cannot be told apart."
     )
     lost = [f"{p.trial.name}: {text}" for p in members for text in _lost(p)]
     below = f'<p class="note">{esc("; ".join(lost))}.</p>' if lost else ""

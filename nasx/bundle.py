@@ -158,7 +158,8 @@ def _told(name: str, row: dict[str, Any]) -> str:
     answers = f"{row['rms_relative']:.2g} of the largest output off (root mean square)"
     return (
         f"{told}, and by decisions {row['codes_equal']:.4%} of the codes are equal (least in "
-        f"'{least['layer']}', {least['share']:.4%}), the answers "
+        f"'{least['layer']}', {least['share']:.4%}; {row['least_fresh']:.4%} of those taken after "
+        "equal ones), the answers "
         f"{answers if top1 is None else f'{top1:.2%} the same'}, {row['as_witness']:.2%} as its "
         f"twin's, and those without a changed code {row['intact_max_relative']:.2g} off "
         f"({parity.SHARE:.1%} is wanted)"

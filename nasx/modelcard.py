@@ -109,8 +109,14 @@ def _scores(about: About) -> str:
 
 
 def _costs(about: About, shape: tuple[int, ...]) -> str:
-    units = {"macs": "MACs", "params": "parameters", "bytes": "bytes of weights"}
-    known = [f"{about.costs[k]:,.0f} {unit}" for k, unit in units.items() if k in about.costs]
+    work = {"adds": "additions", "shifts": "shifts", "bit_ops": "bit operations",
+            "lookups": "look-ups"}  # fmt: skip
+    units = {"macs": "MACs", **work, "params": "parameters", "bytes": "bytes of weights"}
+    known = [
+        f"{about.costs[k]:,.0f} {unit}"
+        for k, unit in units.items()
+        if k in about.costs and (about.costs[k] or k not in work)
+    ]
     if "peak_bytes" in about.costs:
         known.append(f"{about.costs['peak_bytes']:,.0f} bytes of activations at most")
     if "energy_uj" in about.costs:

@@ -31,12 +31,14 @@ def checked(parity: Mapping[str, Any]) -> str:
 def _decided(parity: Mapping[str, Any]) -> str:
     """Say how far files take the decisions of a network that rounds, and which rule they pass."""
     rows = [
-        "| file | passes by its | codes equal | inputs with every code equal | these differ by |",
-        "|---|---|---|---|---|",
+        "| file | passes by its | codes equal | after equal ones, least layer "
+        "| inputs with every code equal | these differ by |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in parity["files"].items():
         rows.append(
             f"| {name} | {row['rule']} | {100 * row['codes_equal']:.4f} % of {row['codes']:,} | "
+            f"{100 * row['least_fresh']:.4f} % | "
             f"{row['intact']} | {row['intact_max_relative']:.1e} |"
         )
     wanted = parity["decisions"]
@@ -44,8 +46,9 @@ def _decided(parity: Mapping[str, Any]) -> str:
         f"{len(wanted['layers'])} layers round their input, where a difference in the last bit can "
         "become one of a whole step. A file that differs by more than is allowed passes by its "
         f"decisions: {100 * wanted['share']:g} % of the codes, and of the answers, must be those "
-        "of the network, and where all codes are, the outputs within what is allowed.\n\n"
-        + "\n".join(rows)
+        "of the network, and where all codes are, the outputs within what is allowed. Where one "
+        "flip brings others behind it, the codes count that follow equal ones, in every layer, if "
+        "the outputs stay within 1 % (root mean square).\n\n" + "\n".join(rows)
     )
 
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import nasx
 from nasx.assets import load_assets
 from nasx.cost.card import card_of
 from nasx.cost.energy import TABLE
 from nasx.cost.ops import count
 from nasx.errors import SpaceError
 from nasx.published import compare_published
+from nasx.search.opening import _cautions
 from nasx.shape import TaskShape
 from nasx.training import Training
 from search_spaces._layers.adder import AdderConv2d
@@ -266,6 +268,14 @@ def test_the_share_of_taps_that_add_is_told():
     counted = count(model, torch.zeros(1, *SHAPE.input))
     assert share == pytest.approx(100 * counted.adds / (counted.adds + 2 * counted.macs))
     assert Adder().diagnose(Adder().build(SHAPE), TinyDigits()) == {"adder_taps_percent": 0.0}
+
+
+def test_a_search_notes_that_additions_save_no_time():
+    """What stands in the record is what the report shows."""
+    (sentence,) = _cautions(nasx.load("adder"))["adder"]
+    assert "save modelled energy" in sentence
+    assert "lose latency" in sentence
+    assert _cautions(nasx.load("tinynet")) == {}
 
 
 def test_adders_are_not_ranked_before_their_time():

@@ -116,6 +116,27 @@ def test_a_file_that_differs_from_its_own_twin_fails(tmp_path: Path) -> None:
     assert not parity.decided_alike({**row, "as_witness": 1.0, "top1_agreement": 0.998})
 
 
+def test_flips_that_follow_a_flip_are_told_apart(tmp_path: Path) -> None:
+    """Codes behind a flip differ in masses; those that follow equal ones do not."""
+    torch.manual_seed(0)
+    blocks = [
+        layer
+        for _ in range(8)
+        for layer in (Rounded(255), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+    ]
+    head = [nn.AvgPool2d(8), nn.Flatten(), nn.Linear(8, 10)]
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), *blocks, *head)
+    net.train()(images(100))
+    net.eval()
+    row = judged(net, altered(net, "0.weight", 2e-7), tmp_path)
+    assert row["codes_equal"] < row["least_fresh"]
+    assert row["least_fresh"] >= parity.SHARE
+    deep = {**row, "max_relative": 0.01, "codes_equal": 0.99, "as_witness": 1.0}
+    assert parity.decided_alike({**deep, "top1_agreement": 1.0, "intact_max_relative": 0.0})
+    assert not parity.decided_alike({**deep, "rms_relative": 0.02})
+    assert not parity.decided_alike({**deep, "least_fresh": 0.998})
+
+
 def test_answers_that_are_no_classes_are_held_to_their_error(tmp_path: Path) -> None:
     net = nn.Sequential(*rounding()[:5], Rounded(15))
     row = judged(net, altered(net, "0.weight", 1e-5), tmp_path, 200)
@@ -162,15 +183,15 @@ def test_codes_that_are_none_are_refused() -> None:
 def test_the_card_says_which_rule_was_used() -> None:
     row = {
         "max_abs": 0.1, "max_relative": 0.01, "top1_agreement": 0.9994, "rule": "decisions",
-        "pass": True, "codes": 1234567, "codes_equal": 0.99991, "intact": 950,
-        "intact_max_relative": 2e-7,
+        "pass": True, "codes": 1234567, "codes_equal": 0.99991, "least_fresh": 0.99995,
+        "intact": 950, "intact_max_relative": 2e-7,
     }  # fmt: skip
     found = {
         "tolerance": 1e-4, "inputs": 1000, "batches": [1, 64], "files": {"model.onnx": row},
         "decisions": {"share": 0.999, "layers": ["a", "b"]},
     }  # fmt: skip
     text = checked(found)
-    assert "| model.onnx | decisions | 99.9910 % of 1,234,567 | 950 | 2.0e-07 |" in text
+    assert "| model.onnx | decisions | 99.9910 % of 1,234,567 | 99.9950 % | 950 | 2.0e-07 |" in text
     assert "2 layers round their input" in text
     assert "99.94 %" in text
     assert "decisions" not in checked({k: v for k, v in found.items() if k != "decisions"})

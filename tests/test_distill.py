@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -68,6 +68,7 @@ def test_the_sign_of_a_product_is_an_option_of_one_kernel():
     assert torch.allclose(product, torch.ones_like(product), atol=1e-5)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.integers(2, 7), st.integers(1, 6),
     st.sampled_from(["l1", "exponential", "gaussian", "cosine", "linear"]),
@@ -88,6 +89,7 @@ def test_kernels_give_positive_semidefinite_gram_matrices(seed, points, taps, ke
     assert values[0] >= -1e-9 * max(1.0, values[-1])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 4.0))
 def test_the_exponential_of_a_product_is_a_gaussian_up_to_norms(seed, s):
     """exp(x.f / s) = exp(-|x - f|^2 / 2s) exp(|x|^2 / 2s) exp(|f|^2 / 2s), and its power series."""
@@ -199,6 +201,7 @@ def test_listening_leaves_no_hook_behind():
     assert hooks() == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 2.0, 8.0]))
 def test_imitation_is_a_divergence_and_moves_no_teacher(seed, temperature):
     generator = torch.Generator().manual_seed(seed)

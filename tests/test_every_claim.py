@@ -18,6 +18,7 @@ from nasx.claims.model import Claim
 from nasx.claims.reading import load
 from nasx.claims.run import run_claim
 from nasx.results.paired import LEAST
+from nasx.run import Run
 from nasx.tasks import cifar
 
 FEW = {"train": 60, "valid": 20, "test": 20}
@@ -94,8 +95,10 @@ def test_claim_says_what_it_is_for_and_runs(name, cache, tmp_path, monkeypatch):
     assert found.total.verdict == "invalid"
     assert not [a for a in found.arms if a["failed"]]
     assert all(row.found.n == 1 for row in found.rows)
-    for arm in found.arms:
-        assert arm["samples"] == claim.samples(arm["condition"])
+    trials = {t.name: t for t in Run(tmp_path / "run" / found.protocol).snapshot().trials}
+    for arm in found.arms:  # a batch may end beyond the budget, by less than one more
+        over = trials[arm["trials"]["1"]].samples - claim.samples(arm["condition"])
+        assert 0 <= over < 64
     others = [why for why in found.total.reasons if "complete pair" not in why]
     assert all("check " in why for why in others)  # costs match, and nothing undeclared differs
 

@@ -42,7 +42,7 @@ def finished(path: Path) -> Snapshot:
     for _ in training.run(192):
         pass
     training.save(path / "trials" / "t0000" / "checkpoint")
-    static = {"macs": 1e5, "params": 1e3, "bytes": 4e3}
+    static = {"macs": 1e5, "adds": 3e3, "shifts": 0.0, "params": 1e3, "bytes": 4e3}
     only = Trial(
         number=0,
         space=f"{Path(__file__).with_name('mobile.py')}:Mobile",
@@ -148,6 +148,7 @@ def test_the_card_states_its_numbers_and_its_code_works(
     assert "It cannot be told from that of t0007." in card
     assert "A processor" in card
     assert Mobile.cautions[0] in card
+    assert "100,000 MACs, 3,000 additions, 1,000 parameters" in card
     mean = DIGITS.preprocessing((1, 8, 8))["mean"][0]  # type: ignore[attr-defined]
     assert f"mean {mean:.9g}" in card
     blocks = re.findall(r"```python\n(.*?)```", card, re.S)

@@ -85,7 +85,7 @@ def after_a_step(candidate: LowBit) -> nn.Module:
     torch.manual_seed(1)
     model = candidate.build(SMALL)
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(6):
             model.train()(torch.randn(16, 3, 16, 16))
     return model.eval()
 

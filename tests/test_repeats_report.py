@@ -57,6 +57,19 @@ def test_a_pair_alone_has_no_interval(tmp_path: Path) -> None:
     assert "one pair, no interval" in repeats.controls(points(record, record.study), record.study)
 
 
+def test_a_technique_that_leaves_the_macs_is_not_said_to_be_matched_in_them(tmp_path: Path) -> None:
+    record = many(tmp_path)
+
+    def said(record: Snapshot) -> str:
+        return repeats.controls(points(record, record.study), record.study)
+
+    assert "within 2%: what the technique" in said(record)
+    trials = tuple(
+        replace(t, card={**t.card, "adds": 10**6}) if t.number == 2 else t for t in record.trials
+    )
+    assert "within 2% (of any MACs, where" in said(replace(record, trials=trials))
+
+
 def test_a_control_trained_though_its_cost_differs_is_not_compared(tmp_path: Path) -> None:
     record = many(tmp_path)
     dear = tuple(

@@ -95,6 +95,7 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
 def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.onnx.ONNXProgram:
     """Translate `model` by torch.export; `batch` is the dynamic first dimension, or None."""
     dynamic = None if batch is None else tuple({0: batch} for _ in inputs)
+    packed = any(b.dtype == torch.uint8 for b in model.buffers())
     with torch.no_grad():
         exported = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
         program = torch.onnx.export(
@@ -104,11 +105,29 @@ def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.
             verbose=False,
             input_names=_input_names(inputs),
             dynamic_shapes=dynamic,  # again, for the name of the dimension
+            optimize=not packed,
         )
     if program is None:
         raise NasxError("the exporter returned nothing")
+    if packed:
+        _optimise_packed(program)
     _complete(program.model.graph)
     return program
+
+
+def _optimise_packed(program: torch.onnx.ONNXProgram) -> None:
+    """Optimise as the exporter does, but leave weights packed in bytes as they are stored.
+
+    It would unpack those of up to 8 KiB, to 32 times their size; ONNX Runtime does so as it loads.
+    """
+    import onnxscript.optimizer
+    from onnx_ir import DataType
+
+    def fold(node: Any) -> bool | None:
+        values = (v.const_value for v in node.inputs if v is not None)
+        return False if any(v is not None and v.dtype == DataType.UINT8 for v in values) else None
+
+    onnxscript.optimizer.optimize_ir(program.model, should_fold=fold)
 
 
 def _complete(graph: Any) -> None:

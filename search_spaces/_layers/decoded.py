@@ -85,7 +85,7 @@ _operator = operator(
     " int padding) -> Tensor",
     _kernel,
     _fake,
-)
+).default  # type: ignore[attr-defined] # without its overloads: quicker
 
 
 class DecodedConv2d(PackedConv2d):

@@ -87,10 +87,11 @@ struct Window { int64_t n, h, w, k, stride, padding, out_h, out_w; };
 extern "C" {
 
 // x (N, C, area) floats, or (N, area, C) where `last` -> codes (N, area, C); sums (N, area) or
-// nullptr. `zero` is the code that stands for 0, and is taken off the sums.
-void int_quantise(const float* x, uint8_t* codes, int32_t* sums, int64_t n, int64_t c, int64_t area,
-                  int64_t last, int64_t signs, float alpha, float step, int64_t zero,
-                  int64_t threads) {
+// nullptr. sizes: n, c, area, last, signs, threads. Of signs 1 stands for 0, and is taken off sums.
+void int_quantise(const float* x, uint8_t* codes, int32_t* sums, const int64_t* sizes, float alpha,
+                  float step) {
+  const int64_t n = sizes[0], c = sizes[1], area = sizes[2], last = sizes[3], signs = sizes[4];
+  [[maybe_unused]] const int64_t threads = sizes[5];
   const Grid grid{alpha, step, signs != 0};
   const int64_t blocks = (area + LANES - 1) / LANES;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
@@ -103,17 +104,19 @@ void int_quantise(const float* x, uint8_t* codes, int32_t* sums, int64_t n, int6
     for (int64_t p = 0; sums && p < pixels; p++) {
       int32_t sum = 0;
       for (int64_t i = 0; i < c; i++) sum += to[p * c + i];
-      sums[image * area + first + p] = sum - (int32_t)(zero * c);
+      sums[image * area + first + p] = sum - (int32_t)(signs * c);
     }
   }
 }
 
 // parts: arrays (N, H', W', O) of whole numbers in floats, each below 2^24; the answer goes to the
-// first. sums (N, H, W): of codes over channels. window: n, h, w, k, stride, padding, h', w'.
-void int_finish(float** parts, int64_t count, const int32_t* sums, const float* factor, int64_t o,
-                const int64_t* window, int64_t threads) {
+// first. sums (N, H, W): of codes over channels. sizes: n, h, w, k, stride, padding, h', w', o,
+// parts, threads.
+void int_finish(float** parts, const int32_t* sums, const float* factor, const int64_t* sizes) {
   Window s;
-  std::memcpy(&s, window, sizeof s);
+  std::memcpy(&s, sizes, sizeof s);
+  const int64_t o = sizes[8], count = sizes[9];
+  [[maybe_unused]] const int64_t threads = sizes[10];
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int64_t row = 0; row < s.n * s.out_h; row++) {
     const int64_t top = row % s.out_h * s.stride - s.padding;

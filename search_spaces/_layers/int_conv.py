@@ -24,10 +24,12 @@ from nasx.errors import NasxError
 from search_spaces._layers._bytes import (
     avoided,
     convolve,
+    grid_of,
     instructions,
     quantise,
     runs_in_bytes,
     signed_codes,
+    weight_of,
 )
 from search_spaces._layers._native import operator
 from search_spaces._layers._once import once
@@ -75,16 +77,16 @@ def _kernel(
     stride: int,
     padding: int,
 ) -> Tensor:
-    y = output_of(x, shape, stride, padding)
-    there = runs_in_bytes(bits, a_bits) and not avoided(shape[2], a_bits, stride, padding, y)
+    there = runs_in_bytes(bits, a_bits) and not avoided(shape[2], a_bits, stride, padding, x)
     if x.device.type != "cpu" or not x.numel() or not there:
+        y = output_of(x, shape, stride, padding)
         return y.copy_(_exact(x, packed, alpha, scale, shape, bits, a_bits, stride, padding))
-    step = (2**a_bits - 1) / alpha
-    codes, sums = quantise(x, float(alpha), float(step), a_bits, sums=bits == 8)
-    levels = (2**a_bits - 1) * (2**bits - 1)
-    factor = alpha / levels if scale is None else scale * (alpha / levels)
-    found = convolve(codes, sums, packed, factor, shape, bits, a_bits, stride, padding)
-    return found if channels_last(x) else y.copy_(found)
+    grid, signs = grid_of(alpha, shape, bits, a_bits), a_bits == 1
+    codes, sums = quantise(x, grid, signs=signs, sums=bits == 8)
+    weight = weight_of(packed, shape, bits, a_bits, stride, padding, x)
+    factor = grid.factor if scale is None else scale * grid.factor
+    found = convolve(codes, sums, weight, factor, stride, padding, signs=signs)
+    return found if channels_last(x) else output_of(x, shape, stride, padding).copy_(found)
 
 
 def _exact(
@@ -129,7 +131,7 @@ _operator = operator(
     " int a_bits, int stride, int padding) -> Tensor",
     _kernel,
     _fake,
-)
+).default  # type: ignore[attr-defined] # without its overloads: quicker
 
 
 class IntConv2d(PackedConv2d):

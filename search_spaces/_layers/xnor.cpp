@@ -20,7 +20,7 @@ namespace {
 
 constexpr int BLOCK = 16;  // filters side by side in prepared weights
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512VPOPCNTDQ__)
 constexpr int LANES = 16;
 #elif defined(__AVX2__)
 constexpr int LANES = 8;
@@ -41,21 +41,6 @@ constexpr const char* NAME = "avx512 vpopcntdq";
 constexpr int STEPS = 1 << 30, FILTERS = 2, PIXELS = 8;
 inline Words count(Words sum, Words bits) { return sum + (Words)_mm512_popcnt_epi32((__m512i)bits); }
 inline Words whole(Words sum) { return sum; }
-#elif defined(__AVX512BW__)
-constexpr const char* NAME = "avx512 without vpopcntdq";
-constexpr int STEPS = 31, FILTERS = 2, PIXELS = 8;
-inline Words count(Words sum, Words bits) {
-  const __m512i table = _mm512_broadcast_i32x4(
-      _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-  const __m512i low = _mm512_set1_epi8(15), v = (__m512i)bits;
-  __m512i a = _mm512_shuffle_epi8(table, _mm512_and_si512(v, low));
-  __m512i b = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi32(v, 4), low));
-  return (Words)_mm512_add_epi8((__m512i)sum, _mm512_add_epi8(a, b));
-}
-inline Words whole(Words sum) {
-  __m512i pairs = _mm512_maddubs_epi16((__m512i)sum, _mm512_set1_epi8(1));
-  return (Words)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-}
 #elif defined(__AVX2__)
 constexpr const char* NAME = "avx2";
 constexpr int STEPS = 31, FILTERS = 2, PIXELS = 4;
@@ -271,12 +256,13 @@ void spread(const float* row, float* y, int64_t pixels, int64_t filters, int64_t
     for (; o + 4 <= filters; o += 4) {
       Four a = load<Four>(at + o), b = load<Four>(at + apart + o);
       Four c = load<Four>(at + 2 * apart + o), d = load<Four>(at + 3 * apart + o);
-      Four ab = __builtin_shuffle(a, b, Lanes{0, 4, 1, 5}), cd = __builtin_shuffle(c, d, Lanes{0, 4, 1, 5});
-      Four AB = __builtin_shuffle(a, b, Lanes{2, 6, 3, 7}), CD = __builtin_shuffle(c, d, Lanes{2, 6, 3, 7});
-      store(y + o * area + j, __builtin_shuffle(ab, cd, Lanes{0, 1, 4, 5}));
-      store(y + (o + 1) * area + j, __builtin_shuffle(ab, cd, Lanes{2, 3, 6, 7}));
-      store(y + (o + 2) * area + j, __builtin_shuffle(AB, CD, Lanes{0, 1, 4, 5}));
-      store(y + (o + 3) * area + j, __builtin_shuffle(AB, CD, Lanes{2, 3, 6, 7}));
+      const Lanes low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, even = {0, 1, 4, 5}, odd = {2, 3, 6, 7};
+      Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low);
+      Four AB = __builtin_shuffle(a, b, high), CD = __builtin_shuffle(c, d, high);
+      store(y + o * area + j, __builtin_shuffle(ab, cd, even));
+      store(y + (o + 1) * area + j, __builtin_shuffle(ab, cd, odd));
+      store(y + (o + 2) * area + j, __builtin_shuffle(AB, CD, even));
+      store(y + (o + 3) * area + j, __builtin_shuffle(AB, CD, odd));
     }
     for (; o < filters; o++)
       for (int64_t p = 0; p < 4; p++) y[o * area + j + p] = at[p * apart + o];

@@ -52,10 +52,11 @@ def _kernel(
     x = x if last else x.contiguous()
     weights, ones = once(packed, ("xnor", *shape), lambda: _prepare(kernels, packed, shape))
     n, c, h, w = x.shape
-    sizes = (n, c, h, w, shape[0], shape[2], stride, padding, last, torch.get_num_threads())
+    factors = None if scale is None else scale.contiguous()
     failed = kernels.xnor_conv(
-        _at(x), _at(weights), _at(ones), None if scale is None else _at(scale.contiguous()), _at(y),
-        SIZES(*sizes),
+        x.data_ptr(), weights.data_ptr(), ones.data_ptr(),
+        None if factors is None else factors.data_ptr(), y.data_ptr(),
+        SIZES(n, c, h, w, shape[0], shape[2], stride, padding, last, torch.get_num_threads()),
     )  # fmt: skip
     if failed:
         raise MemoryError(f"no memory for the packed input of a binary convolution {list(x.shape)}")
@@ -66,7 +67,10 @@ def _kernel(
 def _kernels() -> ctypes.CDLL | None:
     found = library("xnor")
     if found is not None:
+        address, whole = ctypes.c_void_p, ctypes.c_int64
         found.xnor_name.restype = ctypes.c_char_p
+        found.xnor_prepare.argtypes = [address, whole, whole, whole, address, address]
+        found.xnor_conv.argtypes = [address] * 6
     return found
 
 
@@ -74,15 +78,12 @@ def _prepare(kernels: ctypes.CDLL, packed: Tensor, shape: list[int]) -> tuple[Te
     """Return the weight as the kernel reads it, and the ones of each tap (see xnor.cpp)."""
     out, inner, high, wide = shape
     taps, filters = high * wide, -(-out // BLOCK) * BLOCK
+    bits = packed.contiguous()
     weights = torch.empty(filters * taps * -(-inner // 32), dtype=torch.int32)
     ones = torch.empty(taps * filters, dtype=torch.int32)
-    sizes = (ctypes.c_int64(n) for n in (out, taps, inner))
-    kernels.xnor_prepare(_at(packed.contiguous()), *sizes, _at(weights), _at(ones))
+    at, into = bits.data_ptr(), (weights.data_ptr(), ones.data_ptr())
+    kernels.xnor_prepare(at, out, taps, inner, *into)
     return weights, ones
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def _fake(
@@ -96,7 +97,7 @@ _operator = operator(
     " -> Tensor",
     _kernel,
     _fake,
-)
+).default  # type: ignore[attr-defined] # without its overloads: quicker
 
 
 class XnorConv2d(PackedConv2d):
