@@ -21,8 +21,19 @@ from torch import Tensor
 
 from nasx.cost.ops import Ops
 from nasx.errors import NasxError
+from search_spaces._layers._bytes import (
+    avoided,
+    convolve,
+    grid_of,
+    instructions,
+    quantise,
+    runs_in_bytes,
+    signed_codes,
+    weight_of,
+)
 from search_spaces._layers._native import operator
-from search_spaces._layers.packed import PackedConv2d, output_of
+from search_spaces._layers._once import once
+from search_spaces._layers.packed import PackedConv2d, channels_last, output_of
 from search_spaces._layers.packing import demand_width
 
 
@@ -66,8 +77,39 @@ def _kernel(
     stride: int,
     padding: int,
 ) -> Tensor:
-    y = output_of(x, shape, stride, padding)
-    return y.copy_(int_conv2d(x, packed, alpha, scale, shape, bits, a_bits, stride, padding))
+    there = runs_in_bytes(bits, a_bits) and not avoided(shape[2], a_bits, stride, padding, x)
+    if x.device.type != "cpu" or not x.numel() or not there:
+        y = output_of(x, shape, stride, padding)
+        return y.copy_(_exact(x, packed, alpha, scale, shape, bits, a_bits, stride, padding))
+    grid, signs = grid_of(alpha, shape, bits, a_bits), a_bits == 1
+    codes, sums = quantise(x, grid, signs=signs, sums=bits == 8)
+    weight = weight_of(packed, shape, bits, a_bits, stride, padding, x)
+    factor = grid.factor if scale is None else scale * grid.factor
+    found = convolve(codes, sums, weight, factor, stride, padding, signs=signs)
+    return found if channels_last(x) else output_of(x, shape, stride, padding).copy_(found)
+
+
+def _exact(
+    x: Tensor,
+    packed: Tensor,
+    alpha: Tensor,
+    scale: Tensor | None,
+    shape: list[int],
+    bits: int,
+    a_bits: int,
+    stride: int,
+    padding: int,
+) -> Tensor:
+    """Compute the same in plain PyTorch, sums in double precision."""
+    weight = once(packed, ("exact", *shape), lambda: signed_codes(packed, shape, bits).double())
+    levels = 2**a_bits - 1
+    if a_bits == 1:
+        a = torch.where(x >= 0, 1.0, -1.0)
+    else:
+        a = torch.round(torch.minimum(x.clamp(min=0), alpha) * (levels / alpha))
+    y = F.conv2d(a.double(), weight, stride=stride, padding=padding).to(torch.float32)
+    factor = alpha / (levels * (2**bits - 1))
+    return y.mul(factor if scale is None else (scale * factor).reshape(1, -1, 1, 1))
 
 
 def _fake(
@@ -130,7 +172,9 @@ class IntConv2d(PackedConv2d):
     @property
     def kernel(self) -> str:
         """Return what computes this layer here."""
-        return "int8 (plain torch in float: simulated)"
+        if not runs_in_bytes(self.bits, self.a_bits):
+            return "int8 (plain torch in float: simulated)"
+        return f"int8 (onednn, {instructions()})"
 
     def decides(self, x: Tensor) -> Tensor:
         """Return what the layer makes of its input: its codes, uint8 (signs: 1 for +1)."""
