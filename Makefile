@@ -23,10 +23,15 @@ rule: setup
 	$(BIN)/nasx search studies/tinynet_rule.yaml
 	$(BIN)/nasx rule runs/tinynet_rule
 
-# Every claim study, or what is left of it after a stop. CIFAR10=FOLDER says where CIFAR-10 lies.
+# Every claim study, or what is left of it after a stop. CIFAR10=FOLDER says where CIFAR-10 lies,
+# MNIST=FOLDER or MNIST=FILE.npz where MNIST does.
 claims: setup
 	@for file in studies/claims/*.yaml; do \
-		case $$file in *cifar*) at="$(if $(CIFAR10),--set task.path=$(CIFAR10))";; *) at=;; esac; \
+		case $$file in \
+			*cifar*) at="$(if $(CIFAR10),--set task.path=$(CIFAR10))";; \
+			*mnist*) at="$(if $(MNIST),--set task.path=$(MNIST))";; \
+			*) at=;; \
+		esac; \
 		$(BIN)/nasx claim $$file --skip-missing $$at || exit; \
 	done
 

@@ -54,4 +54,5 @@ class BoundStep:
         if self.step.after is not None:
             with torch.no_grad():
                 self.step.after(state)
+        self.optimizer.zero_grad()  # scoring copies the network and needs the memory
         return value

@@ -154,10 +154,7 @@ class Teaching:
 
         The student hears the teacher as it was before this step moves it.
         """
-        logits, layers = self._ask(state)
-        self._said = Said(
-            state.batch, logits.detach(), {name: h.detached() for name, h in layers.items()}
-        )
+        logits, self._said = self._ask(state)
         return state.task.loss(logits, state.batch)
 
     def taught(self, state: State) -> list[nn.Parameter]:
@@ -169,7 +166,7 @@ class Teaching:
         said, self._said = self._said, None
         if said is None or said.batch is not state.batch:
             with torch.no_grad():
-                said = Said(state.batch, *self._ask(state))
+                said = self._ask(state)[1]
         with listening(state.model, self.layers) as heard:
             logits: Tensor = state.model(state.batch.inputs)
         lesson, labels = self.lesson, state.task.loss(logits, state.batch)
@@ -193,11 +190,13 @@ class Teaching:
     def _has_maps(self) -> bool:
         return bool(self.layers) and self.lesson.transform
 
-    def _ask(self, state: State) -> tuple[Tensor, dict[str, Heard]]:
+    def _ask(self, state: State) -> tuple[Tensor, Said]:
+        """Return the teacher's logits for its own loss, and what the student may hear of it."""
         teacher = state.companions.get("teacher") or state.assets["teacher"]
         with listening(teacher, self.layers) as heard:
             logits: Tensor = teacher(state.batch.inputs)
-        return logits, heard
+        layers = {name: answer.detached() for name, answer in heard.items()}
+        return logits, Said(state.batch, logits.detach(), layers)
 
     def _distance(
         self, state: State, student: dict[str, Heard], teacher: dict[str, Heard]

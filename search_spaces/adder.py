@@ -59,7 +59,7 @@ class Adder(Space):
     width: float = choice(0.25, 0.5, 1.0, default=1.0)  # times the backbone's own channels
     operators: tuple[str, ...] = each(3, choice("conv", "adder", default="conv"))
     ends: str = choice("conv", "adder", default="conv")
-    rate: float = real(0.01, 0.4, log=True, default=0.1)
+    rate: float = real(0.003, 0.3, log=True, default=0.03)
     eta: float = real(0.02, 1.0, log=True, default=0.2)
     teacher: str = choice("none", *TAUGHT, default="none")
     teacher_samples: int = when(
@@ -104,39 +104,29 @@ class Adder(Space):
         }
 
     def in_effect(self) -> dict[str, Any]:
-        """Return the fields that change anything, and those that say that something is off."""
-        idle, values = self._idle(), super().in_effect()
-        return {k: v for k, v in values.items() if k not in idle or idle[k] == v}
-
-    def active(self) -> dict[str, Any]:
-        """Return `values` with what changes nothing at one value, so that equal recipes are one."""
-        return {**super().active(), **self._idle()}
-
-    def _idle(self) -> dict[str, Any]:
-        """Return the fields that change nothing, at the value that says so.
+        """Return the fields that change anything, so that equal recipes have equal keys.
 
         Without adders in the stages there is no layer to match, and a teacher that nothing is
         heard of is none.
         """
-        idle: list[str] = []
-        off: dict[str, Any] = {}
+        values, idle = super().in_effect(), set[str]()
         if "adder" not in (self.ends, *self.operators):
-            idle += ["eta"]
+            idle |= {"eta"}
         if self.teacher in TAUGHT:
-            if not (self._matches or self._imitates):
-                idle += ["teacher", *_TAUGHT_FIELDS]
-            elif not self._matches:
-                off["beta"] = 0.0
-                idle += ["kernel", "sigma", "sign", "rho"]
-            elif not self._imitates:
-                off |= {"alpha": 0.0, "blend": "share"}
-                idle += ["temperature"]
+            if not self._matches:
+                values["beta"] = 0.0
+                idle |= {"kernel", "sigma", "sign", "rho"}
+            if not self._imitates:
+                values["alpha"] = 0.0
+                idle |= {"temperature", "blend"}
             if self.kernel != "laplace":
-                idle += ["sign"]
+                idle |= {"sign"}
             if self.kernel not in ("laplace", "gaussian"):
-                idle += ["sigma"]
-        default = type(self).from_json({})
-        return {name: getattr(default, name) for name in idle} | off
+                idle |= {"sigma"}
+            if not (self._matches or self._imitates):
+                values["teacher"] = "none"
+                idle |= set(_TAUGHT_FIELDS)
+        return {name: value for name, value in values.items() if name not in idle}
 
     @property
     def _matches(self) -> bool:

@@ -35,16 +35,22 @@ class LowBit(Space):
     `grain` says which pair of bit fields counts; those beyond the network's stages or layers are
     idle. 32 bits are a float. Activations take at least the bits of the weights that they meet.
     Weights of 8 bits are rounded by DoReFa under `slb` too. `ends` are the bits of the first and
-    the last layers and of shortcuts. The other fields say how it is trained.
+    the last layers and of shortcuts. `latent_rate` is how much faster than the rest the numbers
+    behind low-bit weights learn: SLB's logits, or the floats that the baselines round.
     """
 
     name: ClassVar[str] = "low_bit"
     paper: ClassVar[str] = "arXiv:2009.08695"
     tasks: ClassVar[tuple[str, ...]] = ("classify",)
-    training: ClassVar[tuple[str, ...]] = ("t_final", "t_start", "t_end", "logit_rate")
+    cautions: ClassVar[tuple[str, ...]] = (
+        "Weights of less than 8 bits save memory, not time: what multiplies is 8 bits wide. Only "
+        "signs with signs run on bit operations. bit_ops (MACs x bits x bits) is a count, no time.",
+        "Low-bit weights beside activations of 32 bits run as floats: they save memory alone.",
+    )
+    training: ClassVar[tuple[str, ...]] = ("latent_rate", "t_final", "t_start", "t_end")
 
     backbone: str = choice(*STAGES, default="micro")
-    width: float = choice(0.25, 0.5, 1.0, default=1.0)
+    width: float = choice(0.25, 0.5, 1.0, default=0.5)
     method: str = choice("slb", "dorefa", "ste", default="slb")
     grain: str = choice("stage", "layer", default="stage")
     w_bits: tuple[int, ...] = when("grain", ("stage",), each(MOST_STAGES, choice(*BITS, default=2)))
@@ -58,11 +64,11 @@ class LowBit(Space):
     ends: int = choice(8, 32, default=32)
     act: str = choice("dorefa", "pact", default="pact")
     norm: str = choice("recalibrate", "state", "none", default="recalibrate")
+    latent_rate: float = real(1.0, 30.0, log=True, default=3.0)
     init_std: float = when("method", ("slb",), real(0.01, 1.0, log=True, default=0.1))
     t_final: float = when("method", ("slb",), real(30.0, 1e4, log=True, default=1000.0))
     t_start: float = when("method", ("slb",), real(0.0, 0.4, default=0.2))
     t_end: float = when("method", ("slb",), real(0.6, 0.95, default=0.8))
-    logit_rate: float = when("method", ("slb",), real(1.0, 30.0, log=True, default=3.0))
 
     def bits(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the bits of weights and of activations of every low-bit layer, in order."""
@@ -77,8 +83,11 @@ class LowBit(Space):
 
     def active(self) -> dict[str, Any]:
         """Return the fields as they count; where nothing is relaxed, SLB is DoReFa."""
-        if self.method == "slb" and not set(self.bits()[0]) & set(RELAXED):
+        w, _ = self.bits()
+        if self.method == "slb" and not set(w) & set(RELAXED):
             return replace(self, method="dorefa").active()
+        if set(w) == {32} and self.ends == 32 and self.latent_rate != LowBit.latent_rate:
+            return replace(self, latent_rate=LowBit.latent_rate).active()
         return super().active()
 
     def canonical(self, shape: TaskShape) -> dict[str, Any]:
@@ -166,7 +175,7 @@ class LowBit(Space):
         t = Schedule(1.0, now.t_final, now.t_start, now.t_end, "exponential")
         # Hard weights say nothing while the choice is soft.
         comparable = now.t_end if now.method == "slb" else 0.0
-        return annealing(t, now.t_end, now.logit_rate, comparable)
+        return annealing(t, now.t_end, now.latent_rate, comparable)
 
 
 _CIFAR = TaskShape("classify", (3, 32, 32), 10)
@@ -178,7 +187,7 @@ def _published(
     backbone: str, w: int, a: int, shape: TaskShape, params: int, macs: int
 ) -> Published:
     stages = MOST_STAGES
-    fields = {"backbone": backbone, "w_bits": [w] * stages, "a_bits": [a] * stages}
+    fields = {"backbone": backbone, "width": 1.0, "w_bits": [w] * stages, "a_bits": [a] * stages}
     name = f"{backbone}_w{w}a{a}"
     return Published(name, fields, shape, params, macs, source=_COUNTED)
 

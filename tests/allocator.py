@@ -35,16 +35,20 @@ class Attention(nn.Module):
         return x + self.mlp(x)
 
 
-def allocated(model, shape):
-    """Return the peak of what torch allocates from the making of the input to the end."""
-    with torch.no_grad():
-        model(torch.zeros(1, *shape))  # kernels keep what they compile
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            x = torch.zeros(1, *shape)
-            model(x)
+def peak_of(work):
+    """Return the most bytes that torch's allocator holds at once of what `work()` takes."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
     now = peak = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)
     return peak
+
+
+def allocated(model, shape):
+    """Return the peak of what torch allocates from the making of the input to the end."""
+    with torch.no_grad():
+        model(torch.zeros(1, *shape))  # kernels keep what they compile
+        return peak_of(lambda: model(torch.zeros(1, *shape)))

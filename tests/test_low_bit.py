@@ -52,7 +52,7 @@ def test_weight_memory_of_the_built_networks(backbone, bits):
     golden = MEMORY[name]
     # How the weights were found does not change what they take; ImageNet's logits are spared.
     method = "slb" if backbone == "resnet20" else "dorefa"
-    model = deployed(alike(bits, bits, backbone=backbone, method=method), shape)
+    model = deployed(alike(bits, bits, backbone=backbone, method=method, width=1.0), shape)
     wanted = golden["mem"][str(bits)]
     assert 8 * stored_bytes(model) == wanted["bits_total"]
     held = [m for m in model.modules() if isinstance(m, PackedConv2d)]
@@ -66,7 +66,8 @@ def test_weight_memory_of_the_built_networks(backbone, bits):
 
 def test_operations_of_a_binary_resnet18():
     golden, (_, shape) = MEMORY["bnn_ops_resnet18"], BACKBONES["resnet18"]
-    card = card_of(deployed(alike(1, 1, backbone="resnet18", method="ste"), shape), shape.input)
+    candidate = alike(1, 1, backbone="resnet18", method="ste", width=1.0)
+    card = card_of(deployed(candidate, shape), shape.input)
     assert card.bit_ops == golden["binary_conv_macs"]
     assert card.macs == golden["fp_macs"]
     assert card.bit_ops // 64 + card.macs == golden["total_ops"] == 163_985_408
@@ -84,7 +85,7 @@ def after_a_step(candidate: LowBit) -> nn.Module:
     torch.manual_seed(1)
     model = candidate.build(SMALL)
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(6):
             model.train()(torch.randn(16, 3, 16, 16))
     return model.eval()
 
@@ -198,6 +199,7 @@ def test_what_makes_no_difference_makes_no_other_key():
     assert key(**eight) != key(**eight, method="ste")
     floats = {"w_bits": [32] * 4, "a_bits": [32] * 4}
     same = [key(**floats), key(**floats, act="dorefa"), key(**floats, norm="none")]
+    same += [key(**floats, latent_rate=9.0)]
     assert {*same, key(**floats, method="ste"), key(**floats, init_std=0.5)} == {same[0]}
     ones = {"w_bits": [1] * 4, "a_bits": [1] * 4}
     assert key(**ones, act="dorefa") == key(**ones, act="pact")
@@ -244,7 +246,7 @@ def test_bits_outside_the_set_are_refused_in_one_sentence():
 
 
 def test_the_control_is_the_same_network_in_floats():
-    candidate = alike(2, 4, backbone="resnet20", ends=8)
+    candidate = alike(2, 4, backbone="resnet20", ends=8, width=1.0)
     control = candidate.control(SMALL)
     assert control is not None
     model = control.build(SMALL)
@@ -254,7 +256,7 @@ def test_the_control_is_the_same_network_in_floats():
 
 
 def test_the_report_learns_the_mean_bits():
-    candidate = LowBit.from_json({"w_bits": [1, 4, 8, 8], "a_bits": [8] * 4})
+    candidate = LowBit.from_json({"w_bits": [1, 4, 8, 8], "a_bits": [8] * 4, "width": 1.0})
     net = deployed(candidate, SMALL)
     found = candidate.diagnose(net, None)
     few = {1: 16 * 20 * 9 + 20 * 20 * 9, 4: (20 * 40 + 2 * 40 * 40) * 9}
