@@ -47,7 +47,7 @@ class Binary(Space):
     paper: ClassVar[str] = "arXiv:2010.04871"
     tasks: ClassVar[tuple[str, ...]] = ("classify",)
     training: ClassVar[tuple[str, ...]] = (
-        "act", "supervision", "depth", "times", "rho", "alpha", "labels", "share",
+        "act", "supervision", "depth", "times", "mapping_rate", "rho", "alpha", "labels", "share",
     )  # fmt: skip
 
     backbone: str = choice("micro", "resnet20", "vgg_small", "resnet18", default="micro")
@@ -61,6 +61,7 @@ class Binary(Space):
     supervision: str = choice("none", "mapping", "noisy", default="noisy")
     depth: int = when("supervision", MAPPED, integer(1, 3, default=3))
     times: int = when("supervision", MAPPED, integer(1, 2, default=2))
+    mapping_rate: float = when("supervision", MAPPED, real(0.003, 1.0, log=True, default=0.1))
     rho: float = when("supervision", ("noisy",), real(0.0, 0.2, default=0.1))
     alpha: float = when("supervision", ("noisy",), real(1e-6, 1e-2, log=True, default=1e-4))
     labels: str = when("supervision", ("noisy",), choice("frozen", "epoch", default="frozen"))
@@ -74,16 +75,7 @@ class Binary(Space):
         values = super().in_effect()
         values["stages"] = [*self.bits(), *[1] * (MOST - len(self.bits()))]
         if 1 not in self.bits():
-            for name in (
-                "weights",
-                "act",
-                "supervision",
-                "depth",
-                "times",
-                "rho",
-                "alpha",
-                "labels",
-            ):
+            for name in {"weights", *self.training} - {"share"}:
                 values.pop(name, None)
         return values
 
@@ -152,7 +144,7 @@ class Binary(Space):
         """Return the training of a plain binary network, then its fine-tuning at a lower rate."""
         mapped = 1 in self.bits() and self.supervision in MAPPED
         noisy = mapped and self.supervision == "noisy"
-        first = Step(parameters=groups, optimizer=adamw(RATE, DECAY), after=clamp)
+        first = Step(parameters=parameters(RATE, 1.0), optimizer=adamw(RATE, DECAY), after=clamp)
 
         def attach(state: State) -> None:
             self.attach(state.model)
@@ -161,6 +153,7 @@ class Binary(Space):
         tune = replace(
             first,
             loss=supervised(self.rho, self.alpha if noisy else 0.0) if mapped else task_loss,
+            parameters=parameters(RATE * TUNED, self.mapping_rate),
             optimizer=adamw(RATE * TUNED, DECAY),
             factor=one_cycle(warm=0.1),
             after=refresh if noisy and self.labels == "epoch" else clamp,
@@ -194,13 +187,27 @@ def binary_layers(model: nn.Module) -> list[BinaryConv2d]:
     return [layer for layer in model.modules() if isinstance(layer, BinaryConv2d)]
 
 
-def groups(state: State) -> Iterable[Any]:
-    """Return parameter groups: latents, scales and shifts do not decay."""
-    latents = {id(layer.weight) for layer in binary_layers(state.model)}
-    members = [p for p in state.model.parameters() if p.requires_grad]
-    kept = [p for p in members if id(p) in latents or p.ndim <= 1]
-    others = [p for p in members if id(p) not in latents and p.ndim > 1]
-    return [{"params": kept, "weight_decay": 0.0}, {"params": others}]
+def parameters(rate: float, mapping_rate: float) -> Callable[[State], Iterable[Any]]:
+    """Return what makes parameter groups: latents, scales and shifts do not decay.
+
+    A mapping adds up a whole filter's taps, so that one step of it moves every latent by many of
+    theirs: its rate is `mapping_rate` of the others'.
+    """
+
+    def groups(state: State) -> Iterable[Any]:
+        layers = binary_layers(state.model)
+        latents = {id(layer.weight) for layer in layers}
+        mapped = {id(p) for m in layers if m.mapping is not None for p in m.mapping.parameters()}
+        members = [p for p in state.model.parameters() if p.requires_grad and id(p) not in mapped]
+        kept = [p for p in members if id(p) in latents or p.ndim <= 1]
+        others = [p for p in members if id(p) not in latents and p.ndim > 1]
+        found: list[dict[str, Any]] = [{"params": kept, "weight_decay": 0.0}, {"params": others}]
+        if mapped:
+            own = [p for p in state.model.parameters() if id(p) in mapped]
+            found.append({"params": own, "weight_decay": 0.0, "lr": rate * mapping_rate})
+        return found
+
+    return groups
 
 
 @torch.no_grad()
