@@ -6,8 +6,7 @@ speed: CPU ms of forward and backward (both gradients), one thread, N = 32, k = 
 round visits all contestants in random order, ratios are medians of paired rounds. The spread form
 holds filters x taps x places at once; plain torch is the fallback without a compiler.
 memory: growth of the peak resident memory by one forward and backward, each in its own process.
-threads: CPU ms of the busiest thread on one thread and on more (what the wall would show on idle
-cores), and the wall itself, which needs them.
+threads: wall ms on one thread and on more, part by part; it needs idle cores.
 Goals: geometric mean over conv at most 2.5, none above 3.2 (avx2: mean at most 4); at least 50
 times faster than the spread form on the three large shapes; memory at most conv's; 1.7 on two
 threads.
@@ -33,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from search_spaces._layers import _adder_kernel, _native
-from search_spaces._layers._adder_ops import adder_conv2d
+from search_spaces._layers._adder_ops import adder_conv2d, grad_input, grad_weight
 
 SHAPES = [(16, 16, 32, 1), (32, 32, 16, 1), (64, 64, 8, 1), (16, 16, 8, 1), (32, 64, 16, 2)]
 LARGE = 3  # the first shapes, on which the spread form is compared
@@ -84,10 +83,12 @@ def plain(x: Tensor, w: Tensor, stride: int) -> Tensor:
     return adder_conv2d(x, w, stride, 1)
 
 
-def problem(shape: Shape, form: torch.memory_format) -> tuple[Tensor, Tensor, Tensor, int]:
+def problem(
+    shape: Shape, form: torch.memory_format, many: int = 1
+) -> tuple[Tensor, Tensor, Tensor, int]:
     c, o, side, stride = shape
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(32, c, side, side, generator=generator).contiguous(memory_format=form)
+    x = torch.randn(32 * many, c, side, side, generator=generator).contiguous(memory_format=form)
     w = torch.randn(o, c, 3, 3, generator=generator).contiguous(memory_format=form)
     y = conv(x, w, stride)
     grad = torch.randn(y.shape, generator=generator).contiguous(memory_format=form)
@@ -184,9 +185,6 @@ def slow(level: str, times: int = 3) -> None:
         print(f"| {' | '.join(cells)} ({min(ratios):.0f}{goal}) |", flush=True)
 
 
-# -- memory -------------------------------------------------------------------------------------
-
-
 def growth(name: str) -> None:
     """Print by how many MiB this process grows at its peak (called in a process of its own)."""
     torch.set_num_threads(1)
@@ -219,49 +217,53 @@ def memory(level: str, times: int = 3) -> None:
         print(f"| {name} | {statistics.median(found):.1f} ({min(found)} to {max(found)}) |")
 
 
-# -- threads ------------------------------------------------------------------------------------
-
-
 def scaling(level: str, threads: int, times: int) -> None:
-    if os.environ.get("OMP_WAIT_POLICY") != "passive":  # else threads that wait look busy
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        command = [sys.executable, __file__, "--only", "threads", "--threads", str(threads)]
-        subprocess.run([*command, "--rounds", str(times), "--isa", level], env=environment)
-        return
-    print(f"\n1 and {threads} threads, {times} rounds, median; load {os.getloadavg()[0]:.1f}\n")
-    print("| shape | form | CPU ms of the busiest thread | gain (quartiles) | wall gain (least) |")
-    print("|---|---|---|---|---|")
-    for shape in SHAPES:
-        given = problem(shape, torch.channels_last)
-        for name, layer in (("conv", conv), (level, kernel(level))):
-            rows = []
-            for _ in range(times):
-                row: list[float] = []
-                for count in (1, threads):
-                    torch.set_num_threads(count)
-                    visit(name, layer, given, time.perf_counter)
-                    before = thread_times()
-                    wall = sum(visit(name, layer, given, time.perf_counter))
-                    row += [max(t - before.get(i, 0) for i, t in thread_times().items()), wall]
-                rows.append(row)
-            gains = [row[0] / row[2] for row in rows]
-            low, middle, high = statistics.quantiles(gains, n=4)
-            one, wall_one, more, wall_more = zip(*rows, strict=True)
-            print(
-                f"| {named(shape)} | {name} | {statistics.median(one):.2f}, "
-                f"{statistics.median(more):.2f} | {middle:.2f} ({low:.2f} to {high:.2f}) | "
-                f"{min(wall_one) / min(wall_more):.2f} |",
-                flush=True,
-            )
+    """Print by how much more threads shorten each part; the wall clock, so on idle cores only."""
+    print(f"\nWall ms on 1 thread, and times faster on {threads} (quartiles), {times} rounds; "
+          f"load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
+    parts = ("output", "of the input", "of the weight", "adder layer", "convolution")
+    print(f"| N | shape | {' | '.join(parts)} |\n|---|---|" + "---|" * len(parts))
+    layer = kernel(level)
+    for many in (1, 4):
+        means: list[float] = []
+        for shape in SHAPES:
+            x, w, grad, stride = problem(shape, torch.channels_last, many)
+            bare = (x.detach(), w.detach(), stride, 1)
+            runs: list[Callable[[], object]] = [
+                lambda g=bare: adder_conv2d(*g),
+                lambda g=bare, up=grad: grad_input(up, *g),
+                lambda g=bare, up=grad: grad_weight(up, *g, 0.2),
+                lambda g=(x, w, grad, stride): visit(level, layer, g, time.perf_counter),
+                lambda g=(x, w, grad, stride): visit("conv", conv, g, time.perf_counter),
+            ]
+            cells = [str(len(x)), named(shape)]
+            for run in runs:
+                ones, gains = zip(*(threaded(run, threads) for _ in range(times)), strict=True)
+                low, middle, high = statistics.quantiles(gains, n=4)
+                cells.append(
+                    f"{statistics.median(ones):.2f}: {middle:.2f} ({low:.2f} to {high:.2f})"
+                )
+                if run is runs[3]:
+                    means.append(middle)
+            print(f"| {' | '.join(cells)} |", flush=True)
+        print(f"\nadder layer: geometric mean {statistics.geometric_mean(means):.2f} (goal 1.7)\n")
     maps = Path("/proc/self/maps").read_text().splitlines()
     pools = {line.split()[-1] for line in maps if "gomp" in line or "iomp" in line}
-    print(f"\nOpenMP libraries in this process: {len(pools)} (more would fight for the cores)")
+    print(f"OpenMP libraries in this process: {len(pools)} (more would fight for the cores)")
 
 
-def thread_times() -> dict[int, float]:
-    """Return CPU ms of every thread of this process, by the kernel's clock of each."""
-    tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
-    return {task: 1e3 * time.clock_gettime(~task << 3 | 6) for task in tasks}
+def threaded(run: Callable[[], object], threads: int) -> Pair:
+    """Return wall ms on one thread, and how many times faster it is on more."""
+    took = []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        run()  # wakes the threads
+        began = time.perf_counter()
+        for _ in range(3):
+            run()
+        took.append((time.perf_counter() - began) * 1e3 / 3)
+    torch.set_num_threads(1)
+    return took[0], took[0] / took[1]
 
 
 def processor() -> str:
