@@ -93,10 +93,10 @@ def write_case(network: nn.Module, scratch: Path, inputs: Tensor) -> tuple[Tenso
 
     outputs = _outputs(network, inputs)
     with twin(network) as made:
-        if made is None:
+        codes, count = ([], 0) if made is None else decided(made, inputs)
+        if made is None or not made.layers:  # no layer decides, or none that the forward reaches
             save_case(scratch / CASE, inputs, outputs, [], [])
             return inputs, []
-        codes, count = decided(made, inputs)
         inputs, layers = inputs[:count], list(made.layers)
         save_case(scratch / CASE, inputs, [y[:count] for y in outputs], layers, codes)
         twins = scratch / "twins"

@@ -88,7 +88,8 @@ def decided(made: Twin, inputs: Tensor, most: int = LARGEST) -> tuple[list[Tenso
         for some in inputs.split(BATCH):  # type: ignore[no-untyped-call]
             if held >= most:
                 break
-            codes = made(some)[-len(made.layers) :]
+            answers = made(some)
+            codes = answers[len(answers) - len(made.layers) :]  # none where none was reached
             parts.append([narrow(c) for c in codes])
             held += sum(c.nbytes for c in parts[-1])
             done += len(some)

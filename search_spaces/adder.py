@@ -95,11 +95,10 @@ class Adder(Space):
 
     def canonical(self, shape: TaskShape) -> dict[str, Any]:
         """Return what decides the network; micro has two stages."""
-        stages = 2 if self.backbone == "micro" else 3
         return {
             "backbone": self.backbone,
             "width": self.width,
-            "operators": list(self.operators[:stages]),
+            "operators": list(self._inner),
             "ends": self.ends,
         }
 
@@ -110,7 +109,7 @@ class Adder(Space):
         heard of is none.
         """
         values, idle = super().in_effect(), set[str]()
-        if "adder" not in (self.ends, *self.operators):
+        if "adder" not in (self.ends, *self._inner):
             idle |= {"eta"}
         if self.teacher in TAUGHT:
             if not self._matches:
@@ -129,9 +128,14 @@ class Adder(Space):
         return {name: value for name, value in values.items() if name not in idle}
 
     @property
+    def _inner(self) -> tuple[str, ...]:
+        """Return the operators of the stages that the backbone has."""
+        return self.operators[: 2 if self.backbone == "micro" else 3]
+
+    @property
     def _matches(self) -> bool:
         """Return whether the layers' answers are matched."""
-        return self.beta > 0 and "adder" in self.operators[: 2 if self.backbone == "micro" else 3]
+        return self.beta > 0 and "adder" in self._inner
 
     @property
     def _imitates(self) -> bool:

@@ -144,6 +144,13 @@ def any_shape_and_scale(problem, last):
     assert (of_w - wanted[2]).norm() <= 1e-4 * max(1, abs(offset)) * wanted[2].norm()
 
 
+def test_the_layer_says_what_it_runs_on(path):
+    layer, said = AdderConv2d(2, 3, 1), "plain torch" if path == "plain" else path
+    assert layer.kernel == f"adder ({said})"
+    assert layer.half().kernel == layer.kernel
+    assert layer.double().kernel == "adder (plain torch)"
+
+
 def test_by_hand(path):
     """Ties, the bounds of the clip, and a negative zero that is none."""
     x = torch.tensor([0.0, 0.5, 2.0]).view(1, 1, 1, 3)

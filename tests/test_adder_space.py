@@ -105,6 +105,7 @@ def test_fields_that_change_nothing_split_no_key():
     same = [
         ({}, {"kernel": "cosine", "alpha": 0.9, "teacher_samples": 400}),
         ({}, {"operators": ("adder", "adder", "conv")}),  # micro has two stages
+        ({"operators": ("conv",) * 3}, {"operators": ("conv", "conv", "adder"), "eta": 0.9}),
         (taught, {**taught, "teacher_samples": 400}),
         ({**taught, "kernel": "cosine"}, {**taught, "kernel": "cosine", "sigma": "layer"}),
         ({**taught, "kernel": "gaussian"}, {**taught, "kernel": "gaussian", "sign": -1}),

@@ -111,6 +111,18 @@ def test_accumulation_is_refused(copied):
         loss(model, images(2)).backward()
 
 
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_that_take_each_other_away_are_refused(set_to_none):
+    """Their sum is shorter than one of them, and its norm gives nothing away."""
+    layer, x = AdderConv2d(3, 4, 3), images()
+    for _ in range(2):
+        layer(x).sum().backward()
+        layer.zero_grad(set_to_none=set_to_none)
+    layer(x).sum().backward()
+    with pytest.raises(NasxError, match=SUMMED):
+        (-layer(x).sum()).backward()
+
+
 def test_a_shared_weight_is_refused():
     first, second = AdderConv2d(4, 4, 3, padding=1), AdderConv2d(4, 4, 3, padding=1)
     second.weight = first.weight
@@ -222,6 +234,7 @@ def test_inputs_with_gaps():
         ((4, 0, 3), {}, "out_channels = 0 must be a whole number >= 1"),
         ((4.0, 8, 3), {}, "in_channels = 4.0 must be"),
         ((4, 8, 3, 1, 1, False, 0.0), {}, "eta = 0.0 must be > 0"),
+        ((4, 8, 3, 1, 1, False, "high"), {}, "eta = 'high' must be > 0"),
     ],
 )
 def test_a_layer_that_cannot_be(arguments, keywords, said):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx import parity
-from nasx.bundle import _told
+from nasx.bundle import CASE, _told, write_case
 from nasx.decisions import decided, narrow, save_case, twin
 from nasx.errors import NasxError
 from nasx.paritytext import checked
@@ -70,6 +70,17 @@ def altered(network: nn.Module, name: str, by: float) -> nn.Module:
         noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
         weight.mul_(1 + by * noise)
     return other
+
+
+def test_a_layer_that_is_never_reached_decides_nothing(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    network[0].register_module("unused", Rounded(15))
+    x = images(3)
+    inputs, twins = write_case(network, tmp_path, x)
+    assert (inputs is x, twins) == (True, [])
+    case = parity.Case(tmp_path / CASE)
+    assert case.layers == []
+    torch.testing.assert_close(torch.as_tensor(case.outputs[0]), network(x))
 
 
 def test_the_same_network_passes_by_its_outputs(tmp_path: Path) -> None:

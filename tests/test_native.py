@@ -145,7 +145,7 @@ def test_two_processes_compile_once(room):
 def test_without_a_compiler_one_line_says_so(room, monkeypatch, caplog, cxx, said):
     scripts = {
         "fails": 'echo "tiny.cpp:1:1: error: no OpenMP" >&2; exit 1',
-        "garbage": 'for last; do :; done; echo garbage > "$last"',
+        "garbage": 'for last; do :; done; [ "$last" = --version ] || echo garbage > "$last"',
         "silent": "exit 0",
     }
     if cxx in scripts:
@@ -186,6 +186,18 @@ def test_a_level_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("NASX_ISA", "portable")
     assert isa() == "portable"
     assert _native.flags("portable") == ()
+
+
+def test_another_compiler_behind_the_same_command_is_another_library(room, monkeypatch):
+    """As in CXX="ccache g++": the first word alone says nothing of who compiles."""
+    (room / "version").write_text("one")
+    compiler(room / "behind", f'[ "$*" = "g++ --version" ] && exec cat {room}/version; exec "$@"')
+    monkeypatch.setenv("CXX", f"{room}/behind g++")
+    assert library("tiny").answer(2) == 42
+    (room / "version").write_text("two")
+    forget()
+    assert library("tiny").answer(2) == 42
+    assert len(list((room / "cache" / "native").glob("tiny-*.so"))) == 2
 
 
 def test_levels_are_libraries_of_their_own(room, monkeypatch):

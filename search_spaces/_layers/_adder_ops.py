@@ -24,7 +24,7 @@ from torch import Tensor
 from nasx.errors import NasxError
 from search_spaces._layers import _adder_kernel as kernel
 from search_spaces._layers import _adder_plain as plain
-from search_spaces._layers._native import OPERATORS, operator
+from search_spaces._layers._native import OPERATORS, isa, operator
 
 LEAST = 1e-12  # norm of a weight gradient below which it is not scaled up any more
 HALF = (torch.float16, torch.bfloat16)
@@ -67,6 +67,12 @@ def _sizes(tensor: Tensor) -> str:
 def _wide(tensor: Tensor) -> Tensor:
     """Return a tensor in the precision to add up in."""
     return tensor.float() if tensor.dtype in HALF else tensor
+
+
+def runs_on(weight: Tensor) -> str:
+    """Return what computes a layer of this weight here."""
+    made = kernel.kernels(_wide(weight.detach()))
+    return "adder (plain torch)" if made is None else f"adder ({isa()})"
 
 
 def _forward(x: Tensor, weight: Tensor, stride: int, padding: int, eta: float = 0.2) -> Tensor:

@@ -114,8 +114,10 @@ def library(name: str) -> ctypes.CDLL | None:
 def _library(name: str, *environment: str | None) -> ctypes.CDLL | None:
     try:
         source = Path(__file__).with_name(f"{name}.cpp").read_bytes()
-        arguments = [*_command(os.environ.get("CXX") or "g++"), *COMMON, *flags(isa())]
-        return _loaded(_compiled(name, source, arguments, cache_folder() / "native"))
+        compiler = _command(os.environ.get("CXX") or "g++")
+        version = _run([*compiler, "--version"]).stdout
+        command = [*compiler, *COMMON, *flags(isa())]
+        return _loaded(_compiled(name, source, command, version, cache_folder() / "native"))
     except _Failed as error:
         log.warning("%s: layers run on slower plain torch", error)
         return None
@@ -152,9 +154,8 @@ class _Failed(Exception):
     """Say in one line why a kernel could not be made."""
 
 
-def _compiled(name: str, source: bytes, command: list[str], folder: Path) -> Path:
+def _compiled(name: str, source: bytes, command: list[str], version: str, folder: Path) -> Path:
     """Return the compiled library, from the cache or made now by one process for all."""
-    version = _run([command[0], "--version"]).stdout
     machine = [platform.machine(), *sorted(processor_flags())]
     parts = (source, " ".join(command).encode(), version.encode(), " ".join(machine).encode())
     key = hashlib.sha256(b"".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:16]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from nasx.cost.ops import Ops
 from nasx.errors import NasxError
-from search_spaces._layers._adder_ops import adder_conv2d
+from search_spaces._layers._adder_ops import adder_conv2d, runs_on
 
 ABOVE = 1.01  # times its norm that a normalised gradient may have by rounding (bfloat16: .4 %)
 
@@ -74,8 +74,8 @@ class AdderConv2d(nn.Module):
             )
         if not isinstance(bias, bool):
             raise NasxError(f"AdderConv2d: its sixth argument is bias, True or False, not {bias!r}")
-        if not (math.isfinite(eta) and eta > 0):
-            raise NasxError(f"AdderConv2d: eta = {eta} must be > 0 and finite")
+        if not (isinstance(eta, int | float) and math.isfinite(eta) and eta > 0):
+            raise NasxError(f"AdderConv2d: eta = {eta!r} must be > 0 and finite")
         self.in_channels = _whole("in_channels", in_channels, 1)
         self.out_channels = _whole("out_channels", out_channels, 1)
         self.kernel_size = _side("kernel_size", kernel_size, 1)
@@ -100,6 +100,11 @@ class AdderConv2d(nn.Module):
         y: Tensor = adder_conv2d(x, self.weight, self.stride, self.padding, self.eta)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
+    @property
+    def kernel(self) -> str:
+        """Return what computes this layer here."""
+        return runs_on(self.weight)
+
     def count_ops(self, x: Tensor, output: Tensor) -> Ops:
         """Return two additions per tap: the difference, and the sum."""
         return Ops(adds=2 * output.numel() * self.in_channels * self.kernel_size**2)
@@ -117,23 +122,44 @@ class AdderConv2d(nn.Module):
 
     def _watch(self) -> None:
         """Have the sum of two normalised gradients found out as it comes about."""
-        layer = weakref.ref(self)
+        layer, last = weakref.ref(self), _Untouched()
 
         def check(weight: Tensor) -> None:
             here = layer()
             if here is not None and weight.grad is not None:
-                here._demand_one_gradient(weight.grad)
+                here._demand_one_gradient(weight.grad, added=last.added_to(weight.grad))
 
         self.weight.register_post_accumulate_grad_hook(check)  # type: ignore[no-untyped-call]
 
-    def _demand_one_gradient(self, grad: Tensor) -> None:
+    def _demand_one_gradient(self, grad: Tensor, *, added: bool) -> None:
+        """Refuse a norm that is none of one gradient; a shorter one if it was `added` to."""
         most = self.eta * math.sqrt(grad.numel())
-        if torch.linalg.vector_norm(grad.float()).item() > ABOVE * most:
+        norm = torch.linalg.vector_norm(grad.float()).item()
+        if norm > ABOVE * most or (added and norm * ABOVE < most):
             raise NasxError(
                 "the gradients of an adder layer were added up over two backward passes or two "
                 "layers that share its weight; each is scaled by itself, so their sum means "
                 "nothing: call zero_grad() before every backward(), on one larger batch"
             )
+
+
+class _Untouched:
+    """Remembers a gradient, to tell whether the next was added to it as it stood.
+
+    Two gradients that point apart may have a sum of less than the norm of one, which the norm
+    alone does not give away.
+    """
+
+    def __init__(self) -> None:
+        self._gradient: weakref.ref[Tensor] | None = None
+        self._version = 0
+
+    def added_to(self, grad: Tensor) -> bool:
+        """Return whether nothing but an addition happened to `grad` since it was last shown."""
+        known = self._gradient is not None and self._gradient() is grad
+        added = known and grad._version == self._version + 1
+        self._gradient, self._version = weakref.ref(grad), grad._version
+        return added
 
 
 def _whole(name: str, value: Any, least: int) -> int:
