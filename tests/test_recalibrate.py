@@ -27,7 +27,10 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 def test_scoring_leaves_the_network_in_training_as_it_is() -> None:
     it = finish(training(), 200)
     before, modes = copy.deepcopy(it.model), [m.training for m in it.model.modules()]
-    gradients = [p.grad.clone() for p in it.model.parameters()]
+    gradients = [torch.randn_like(p) for p in it.model.parameters()]  # none is left by a step
+    for p, gradient in zip(it.model.parameters(), gradients, strict=True):
+        assert p.grad is None
+        p.grad = gradient.clone()
     deployed = it.deployed()
     assert it.score() == it.score()
     for p in deployed.parameters():
