@@ -210,7 +210,7 @@ def compare_decisions(witness: Network, case: Case, found: list[Tensor]) -> dict
         far = max([far, *away.tolist()])
         alike += int((case.away([y[rows] for y in found], own) <= TOLERANCE).sum())
     shares = equal / every.clamp(min=1)
-    fresh = (first / asked.clamp(min=1))[asked > 0]
+    fresh = first / asked.clamp(min=1)  # 0 where a layer was never reached by equal codes
     least = int(shares.argmin())
     pairs = zip(found, case.outputs, case.scales, strict=True)
     squares = sum(float(((y - z).double() / s).square().mean()) for y, z, s in pairs)
@@ -229,16 +229,16 @@ def compare_decisions(witness: Network, case: Case, found: list[Tensor]) -> dict
 def decided_alike(row: dict[str, Any]) -> bool:
     """Return whether a file passes by its decisions: the same ones, and the same answers.
 
-    In deep networks one flip brings others behind it. There the decisions count that were taken
-    after equal ones (`least_fresh`, the least of all layers), if the answers stay close.
+    In deep networks one flip brings others behind it. There the decisions taken after equal ones
+    count (`least_fresh`, of all layers), if answers stay close; so they must if none is `intact`.
     """
     top1, close = row["top1_agreement"], row["rms_relative"] <= BLURRED
-    answered = close if top1 is None else top1 >= SHARE
+    alike = row["codes_equal"] >= SHARE and (close or row["intact"] > 0)
     return bool(
-        (row["codes_equal"] >= SHARE or (row["least_fresh"] >= SHARE and close))
+        (alike or (row["least_fresh"] >= SHARE and close))
         and row["as_witness"] >= SHARE
         and row["intact_max_relative"] <= TOLERANCE
-        and answered
+        and (close if top1 is None else top1 >= SHARE)
     )
 
 

@@ -47,8 +47,9 @@ def _decided(parity: Mapping[str, Any]) -> str:
         "become one of a whole step. A file that differs by more than is allowed passes by its "
         f"decisions: {100 * wanted['share']:g} % of the codes, and of the answers, must be those "
         "of the network, and where all codes are, the outputs within what is allowed. Where one "
-        "flip brings others behind it, the codes count that follow equal ones, in every layer, if "
-        "the outputs stay within 1 % (root mean square).\n\n" + "\n".join(rows)
+        "flip brings others behind it, the codes count that follow equal ones, in every layer (0 % "
+        "where a layer has none), if the outputs stay within 1 % (root mean square).\n\n"
+        + "\n".join(rows)
     )
 
 

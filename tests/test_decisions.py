@@ -31,6 +31,20 @@ def rounding(levels: int = 15, classes: int = 10) -> nn.Sequential:
     return net.eval()
 
 
+def deep() -> nn.Sequential:
+    """Eight layers that round to 8 bits."""
+    torch.manual_seed(0)
+    blocks = [
+        layer
+        for _ in range(8)
+        for layer in (Rounded(255), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+    ]
+    head = [nn.AvgPool2d(8), nn.Flatten(), nn.Linear(8, 10)]
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), *blocks, *head)
+    net.train()(images(100))
+    return net.eval()
+
+
 def images(n: int) -> Tensor:
     return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -129,23 +143,44 @@ def test_a_file_that_differs_from_its_own_twin_fails(tmp_path: Path) -> None:
 
 def test_flips_that_follow_a_flip_are_told_apart(tmp_path: Path) -> None:
     """Codes behind a flip differ in masses; those that follow equal ones do not."""
-    torch.manual_seed(0)
-    blocks = [
-        layer
-        for _ in range(8)
-        for layer in (Rounded(255), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
-    ]
-    head = [nn.AvgPool2d(8), nn.Flatten(), nn.Linear(8, 10)]
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), *blocks, *head)
-    net.train()(images(100))
-    net.eval()
+    net = deep()
     row = judged(net, altered(net, "0.weight", 2e-7), tmp_path)
     assert row["codes_equal"] < row["least_fresh"]
     assert row["least_fresh"] >= parity.SHARE
-    deep = {**row, "max_relative": 0.01, "codes_equal": 0.99, "as_witness": 1.0}
-    assert parity.decided_alike({**deep, "top1_agreement": 1.0, "intact_max_relative": 0.0})
-    assert not parity.decided_alike({**deep, "rms_relative": 0.02})
-    assert not parity.decided_alike({**deep, "least_fresh": 0.998})
+    led = {**row, "max_relative": 0.01, "codes_equal": 0.99, "as_witness": 1.0}
+    assert parity.decided_alike({**led, "top1_agreement": 1.0, "intact_max_relative": 0.0})
+    assert not parity.decided_alike({**led, "rms_relative": 0.02})
+    assert not parity.decided_alike({**led, "least_fresh": 0.998})
+
+
+@pytest.mark.parametrize(("name", "by"), [("13.weight", 0.002), ("22.weight", 0.002)])
+def test_a_wrong_layer_deep_in_a_network_fails(name: str, by: float, tmp_path: Path) -> None:
+    """By the codes that follow equal ones, although the answers stay close."""
+    net = deep()
+    row = judged(net, altered(net, name, by), tmp_path)
+    assert row["rms_relative"] <= parity.BLURRED
+    assert row["least_fresh"] < parity.SHARE
+    assert not row["pass"]
+
+
+def test_a_layer_that_equal_codes_never_reach_proves_nothing(tmp_path: Path) -> None:
+    """One flip in every input: what follows could be anything."""
+    outputs, first, second = torch.ones(4, 10), torch.zeros(4, 4096), torch.zeros(4, 16)
+    save_case(tmp_path / "case", images(4), [outputs], ["a", "b"], [first.int(), second.int()])
+    flipped = first.clone()
+    flipped[:, 7] = 1
+    case = parity.Case(tmp_path / "case")
+
+    def judged_with(codes: Tensor) -> dict[str, Any]:
+        row = parity.compare_decisions(lambda x: [outputs, flipped, codes], case, [outputs])
+        return row | {"top1_agreement": 1.0}
+
+    wrong, right = judged_with(second + 1), judged_with(second)
+    assert wrong["intact"] == right["intact"] == 0
+    assert wrong["least_fresh"] == right["least_fresh"] == 0.0
+    assert not parity.decided_alike(wrong)
+    assert parity.decided_alike(right)  # more than 99.9 % of all codes, and the answers close
+    assert not parity.decided_alike({**right, "rms_relative": 0.02})
 
 
 def test_answers_that_are_no_classes_are_held_to_their_error(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def int_conv2d(
     else:
         a = torch.round(torch.minimum(x.clamp(min=0), alpha) * (levels / alpha))
     factor = alpha / (levels * (2**bits - 1))
-    y = F.conv2d(a, weight, stride=stride, padding=padding)
+    # Whole already: rounded so that no runtime folds what follows into the weights.
+    y = torch.round(F.conv2d(a, weight, stride=stride, padding=padding))
     return y.mul(factor if scale is None else (scale * factor).reshape(1, -1, 1, 1))
 
 

@@ -38,6 +38,7 @@ def xnor_conv2d(
     codes = flat.reshape(-1)[: out * high * wide * inner].reshape(out, high, wide, inner)
     signs = codes.permute(0, 3, 1, 2).to(torch.float32) * 2 - 1
     y = F.conv2d(torch.where(x >= 0, 1.0, -1.0), signs, stride=stride, padding=padding)
+    y = torch.round(y)  # whole already: so that no runtime folds what follows into the weights
     return y if scale is None else y * scale.reshape(1, -1, 1, 1)
 
 
