@@ -104,7 +104,10 @@ def destination(snapshot: Snapshot, trial: Trial, out: Path | None) -> Path:
 
 
 def spread_samples(task: Task, shape: Shape, count: int) -> Tensor:
-    """Return `count` inputs (N, C, H, W) evenly spaced over the valid split (all, if fewer)."""
+    """Return `count` inputs (N, C, H, W) evenly spaced over the valid split.
+
+    Where it has fewer, all of it, and the rest from the training split, drawn and not augmented.
+    """
     import torch
 
     size = task.size("valid")
@@ -114,6 +117,14 @@ def spread_samples(task: Task, shape: Shape, count: int) -> Tensor:
         here = wanted[(wanted >= start) & (wanted < start + len(batch.inputs))]
         picked.append(batch.inputs[here - start])
         start += len(batch.inputs)
+    drawn = torch.Generator().manual_seed(0)
+    left = min(count - size, task.size("train"))
+    if left > 0:
+        for batch in task.batches("train", shape, min(READ, task.size("train")), drawn):
+            picked.append(batch.inputs[:left])
+            left -= len(picked[-1])
+            if left == 0:
+                break
     return torch.cat(picked)
 
 

@@ -270,7 +270,11 @@ def test_samples_are_spread_over_the_whole_split() -> None:
     assert some.shape == (64, 1, 8, 8)
     assert torch.equal(some[0], every[0])
     assert torch.equal(some[-1], every[-1])
-    assert len(spread_samples(DIGITS, (1, 8, 8), 1000)) == DIGITS.size("valid")
+    many = spread_samples(DIGITS, (1, 8, 8), 1000)  # beyond the valid split, training samples
+    assert len(many) == 1000
+    assert torch.equal(many, spread_samples(DIGITS, (1, 8, 8), 1000))
+    everything = DIGITS.size("valid") + DIGITS.size("train")
+    assert len(spread_samples(DIGITS, (1, 8, 8), 10**6)) <= everything
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(
