@@ -37,6 +37,21 @@ def test_an_arm_changes_its_recipe_under_a_key_of_its_own():
     assert altered(plain, {}) is plain
 
 
+def test_a_changed_candidate_travels_and_changes_again() -> None:
+    import dataclasses
+
+    from ray import cloudpickle
+
+    shape = TaskShape("classify", (1, 8, 8), 10)
+    changed = altered(Tiny(width=8), {"batch": 16}, 3200)
+    twin = cloudpickle.loads(cloudpickle.dumps(changed))
+    assert (twin.values(), twin.key(shape)) == (changed.values(), changed.key(shape))
+    assert twin.recipe(shape).batch == 16
+    fields = type(changed).__dataclass_fields__.values()
+    assert all(field.default_factory is dataclasses.MISSING for field in fields)
+    assert altered(changed, {"batch": 16}, 3200).key(shape) == changed.key(shape)
+
+
 def test_a_seed_gives_both_arms_the_same_order_and_initial_weights():
     def begun(seed: int, changes: dict[str, object]) -> tuple[Tensor, Tensor]:
         arm = altered(Tiny(width=4), changes)

@@ -90,11 +90,12 @@ def _candidate(
 def altered(candidate: Space, changes: Mapping[str, Any], samples: int | None = None) -> Space:
     """Return a candidate whose recipe is changed, under a key of its own.
 
-    `samples` is a budget of its own: the same network trained for longer is another trial.
+    `samples` is a budget of its own: the same network trained for longer is another trial. A
+    candidate that was changed before is changed anew from its space.
     """
     if not changes and samples is None:
         return candidate
-    own = type(candidate)
+    own: type[Space] = getattr(type(candidate), "unaltered", type(candidate))
     marks = [dict(changes)] if samples is None else [dict(changes), samples]
 
     def recipe(self: Space, shape: TaskShape) -> Recipe:
@@ -104,6 +105,13 @@ def altered(candidate: Space, changes: Mapping[str, Any], samples: int | None = 
         text = json.dumps([own.key(self, shape), *marks], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    body = {"recipe": recipe, "key": key, "__doc__": own.__doc__, "__module__": own.__module__}
+    def reduce(self: Space) -> Any:
+        # Pickled by value, this class would take copies of dataclasses.MISSING into its fields.
+        return altered, (own.from_json(self.values()), dict(changes), samples)
+
+    body = {
+        "recipe": recipe, "key": key, "unaltered": own, "__reduce__": reduce,
+        "__doc__": own.__doc__, "__module__": own.__module__,
+    }  # fmt: skip
     made: type[Space] = type(own.__name__, (own,), body)
     return made.from_json(candidate.values())
