@@ -79,6 +79,18 @@ def test_the_cluster_is_not_told_the_command_line_of_the_driver() -> None:
     assert ray._private.utils.get_entrypoint_name() == "nasx search"
 
 
+def test_tune_keeps_quiet_in_a_process_that_had_ray_before_nasx() -> None:
+    code = (
+        "import ray; import nasx.search.cluster; from ray.tune.experimental import output; "
+        "print(output.get_air_verbosity(0))"
+    )
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
+
+
 @pytest.fixture
 def second_node(tmp_path: Path) -> Iterator[str]:
     """Add a node to the local cluster; return its id."""

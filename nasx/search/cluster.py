@@ -16,14 +16,16 @@ from typing import Any
 from nasx.errors import NasxError
 from nasx.search.joining import missing_for_dashboard, silence
 
-QUIET = {  # before the first import of ray
-    "RAY_AIR_NEW_OUTPUT": "0",
+EARLY = {  # before the first import of ray: its parts read them at different times
     "RAY_DEDUP_LOGS": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_usage_stats_enabled": "0",
+}
+QUIET = {  # read by Tune at each run
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots are never read, and cost 30 ms each
@@ -31,9 +33,8 @@ QUIET = {  # before the first import of ray
 }
 
 
-if "ray" not in sys.modules:  # settings that Ray's parts read at different times would disagree
-    for _name, _value in QUIET.items():
-        os.environ.setdefault(_name, _value)
+for _name, _value in (QUIET if "ray" in sys.modules else EARLY | QUIET).items():
+    os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402 - after the settings that keep it quiet
 from ray import tune  # noqa: E402
