@@ -41,8 +41,8 @@ def cost(
     `space` is a name, "./file.py:Class", a class (the baseline, with `values` set by field or
     flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
     given. Without a task: small colour images to classify, or to enlarge by 2, or the first
-    published point's shape where the space does neither. `energy` is the model of energy: arithmetic, or with moving. Raises
-    SpaceError for names and values that are not there.
+    published point's shape where the space does neither. `energy` is the model of energy:
+    arithmetic, or with moving. Raises SpaceError for names and values that are not there.
     """
     from nasx.cost.card import card_of
 
