@@ -93,6 +93,10 @@ class Restore:
             for height, width in sizes
         )
 
+    def scored(self, split: Split) -> int:
+        """Return how many photographs a score of a split is the mean over."""
+        return len(self.data.splits[split])
+
     def fingerprint(self) -> str:
         """Return 16 hex digits over pixels, splits and degradations; name what was left out.
 
