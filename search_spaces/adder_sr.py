@@ -215,31 +215,35 @@ def _groups(rate: float, adder_rate: float) -> Groups:
 _COUNTED = "layers as published; their taps counted by hand, two additions for each that adds"
 
 
-def _published(
-    name: str, shape: TaskShape, params: int, body: int, around: int, **size: Any
-) -> tuple[Published, Published]:
-    """Return a network as published and with the body's taps adding; head, up, tail multiply."""
-    fields = {**size, "backbone": name.partition("_")[0], "residual": 0.1}
-    adding = {**fields, "operators": ["adder"] * 3}
-    return (
-        Published(f"{name}_conv", fields, shape, params, body + around, 0, source=_COUNTED),
-        Published(name, adding, shape, None, around, 2 * body, source=_COUNTED),
-    )
+def _point(name: str, shape: TaskShape, body: int, around: int, **size: Any) -> Published:
+    """Return a published network whose body adds; head, enlargement and tail multiply."""
+    fields = {**size, "operators": ["adder"] * 3}
+    return Published(name, fields, shape, None, around, 2 * body, source=_COUNTED)
 
 
-def _edsr(scale: int, high: int, wide: int, params: int, body: int, around: int) -> Any:
+def _edsr(scale: int, high: int, wide: int, body: int, around: int) -> Published:
     shape = TaskShape("restore", (3, high, wide), (f"x{scale}",))
-    return _published(
-        f"edsr_x{scale}", shape, params, body, around, width=256, depth=32, skip="none"
-    )
+    return _point(f"edsr_x{scale}", shape, body, around, **_EDSR)
 
 
+def _multiplying(name: str, point: Published, params: int) -> Published:
+    """Return the network of a point with convolutions everywhere."""
+    fields = {**point.candidate, "operators": ["conv"] * 3}
+    macs = (point.macs or 0) + (point.adds or 0) // 2
+    return Published(name, fields, point.shape, params, macs, 0, source=_COUNTED)
+
+
+_EDSR = {"backbone": "edsr", "width": 256, "depth": 32, "residual": 0.1, "skip": "none"}
 _HD = TaskShape("restore", (1, 720, 1280), ("denoise",))  # at scale 1: the enlarged image itself
+_X2 = _edsr(2, 360, 640, 8_833_204_224_000, 551_544_422_400)
+_VDSR = _point("vdsr", _HD, 611_529_523_200, 1_061_683_200, backbone="vdsr", width=64, depth=18)
 
 # The output has 1280 x 720 pixels, at x3 1278 x 720: the low-resolution side is a whole number.
 AdderSr.published = (
-    *_edsr(2, 360, 640, 40_729_603, 8_833_204_224_000, 551_544_422_400),
-    *_edsr(3, 240, 426, 43_680_003, 3_919_734_374_400, 549_799_280_640),
-    *_edsr(4, 180, 320, 43_089_923, 2_208_301_056_000, 686_245_478_400),
-    *_published("vdsr", _HD, 664_704, 611_529_523_200, 1_061_683_200, width=64, depth=18),
+    _multiplying("edsr_x2_conv", _X2, 40_729_603),
+    _X2,
+    _edsr(3, 240, 426, 3_919_734_374_400, 549_799_280_640),
+    _edsr(4, 180, 320, 2_208_301_056_000, 686_245_478_400),
+    _multiplying("vdsr_conv", _VDSR, 664_704),
+    _VDSR,
 )
