@@ -31,7 +31,7 @@ from search_spaces._sr_nets import SrPlan, VdsrPlan, biased, edsr, scale_of, vds
 BACKBONES = ("micro_edsr", "edsr", "vdsr")
 POWERS = ("power", "relu_power")
 KINDS = ("conv", "adder")
-BATCH = 16
+BATCH = 8
 COMPARABLE = 0.5  # share of the training before which an adder's score says little
 
 
@@ -69,7 +69,7 @@ class AdderSr(Space):
     alpha_grain: str = when("activation", POWERS, choice("layer", "channel", default="layer"))
     skip: Skip = choice("none", "nearest", "bicubic", default="bicubic")
     residual: float = when("backbone", ("micro_edsr", "edsr"), choice(0.1, 1.0, default=1.0))
-    rate: float = real(1e-4, 1e-2, log=True, default=2e-3)
+    rate: float = real(3e-4, 3e-2, log=True, default=4e-3)
     adder_rate: float = real(1.0, 30.0, log=True, default=10.0)
 
     def build(self, shape: TaskShape) -> nn.Module:
