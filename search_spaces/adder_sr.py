@@ -238,11 +238,9 @@ _HD = TaskShape("restore", (1, 720, 1280), ("denoise",))  # at scale 1: the enla
 _X2 = _edsr(2, 360, 640, 8_833_204_224_000, 551_544_422_400)
 _VDSR = _point("vdsr", _HD, 611_529_523_200, 1_061_683_200, backbone="vdsr", width=64, depth=18)
 
-# The output has 1280 x 720 pixels, at x3 1278 x 720: the low-resolution side is a whole number.
-AdderSr.published = (
+AdderSr.published = (  # outputs of 1280 x 720 pixels
     _multiplying("edsr_x2_conv", _X2, 40_729_603),
     _X2,
-    _edsr(3, 240, 426, 3_919_734_374_400, 549_799_280_640),
     _edsr(4, 180, 320, 2_208_301_056_000, 686_245_478_400),
     _multiplying("vdsr_conv", _VDSR, 664_704),
     _VDSR,
