@@ -28,7 +28,8 @@ from search_spaces._layers.upscale import Skip
 from search_spaces._resnets import relu
 from search_spaces._sr_nets import SrPlan, VdsrPlan, biased, edsr, scale_of, vdsr
 
-BACKBONES = ("micro_edsr", "edsr", "vdsr")
+MICRO = ("micro_edsr", "micro_vdsr")
+PUBLISHED = {"vdsr": (64, 18), "edsr": (256, 32)}  # channels, depth
 POWERS = ("power", "relu_power")
 KINDS = ("conv", "adder")
 BATCH = 8
@@ -55,9 +56,9 @@ class AdderSr(Space):
         "activation, which needs a logarithm and an exponential for every value.",
     )
 
-    backbone: str = choice(*BACKBONES, default="micro_edsr")
-    width: int = choice(8, 16, 32, 64, 128, 256, default=16)  # channels
-    depth: int = integer(1, 32, default=4)
+    backbone: str = choice(*MICRO, *PUBLISHED, default="micro_edsr")
+    width: int = when("backbone", MICRO, choice(8, 16, 32, default=16))  # channels
+    depth: int = when("backbone", MICRO, integer(1, 6, default=4))
     operators: tuple[str, ...] = each(3, choice(*KINDS, default="conv"))
     head: str = choice(*KINDS, default="conv")
     up: str = when("backbone", ("edsr",), choice(*KINDS, default="conv"))
@@ -75,15 +76,16 @@ class AdderSr(Space):
     def build(self, shape: TaskShape) -> nn.Module:
         """Return the network: (N, C, H, W) to (N, C, scale H, scale W)."""
         inputs, scale = shape.input[0], scale_of(shape)
+        width, depth = self._size
         zero = self.skip != "none"
         zero_conv = zero and self.tail == "conv"
-        if self.backbone == "vdsr":
-            plan = VdsrPlan(inputs, scale, self.width, self.depth + 2, zero, zero_conv)
+        if self._plain:
+            plan = VdsrPlan(inputs, scale, width, depth + 2, zero, zero_conv)
             return vdsr(plan, self._operator(zero), self._activation())
         direct = self.backbone == "micro_edsr"
         return edsr(
             SrPlan(
-                inputs, scale, self.width, self.depth, self.residual, self.skip,
+                inputs, scale, width, depth, self.residual, self.skip,
                 "direct" if direct else "shuffle", zero_conv,
             ),
             self._operator(zero),
@@ -106,15 +108,26 @@ class AdderSr(Space):
             idle |= {"shortcut"}
         if not self._adds():
             idle |= {"norm", "adder_rate"}
-        if self.backbone == "vdsr" and self.skip != "none":
+        if self._plain and self.skip != "none":
             values["skip"] = "bicubic"  # it takes the enlarged image
         return {name: value for name, value in values.items() if name not in idle}
 
+    @property
+    def _plain(self) -> bool:
+        """Return whether the body is VDSR's, without sums of its own."""
+        return self.backbone.endswith("vdsr")
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Return channels and depth."""
+        return PUBLISHED.get(self.backbone, (self.width, self.depth))
+
     def _body(self) -> list[str]:
         """Return the places of the body's layers."""
-        if self.backbone == "vdsr":
-            return [f"body.{i}.conv" for i in range(self.depth)]
-        blocks = [f"body.{i}.conv{j}" for i in range(self.depth) for j in (1, 2)]
+        depth = self._size[1]
+        if self._plain:
+            return [f"body.{i}.conv" for i in range(depth)]
+        blocks = [f"body.{i}.conv{j}" for i in range(depth) for j in (1, 2)]
         return [*blocks, "body.end"]
 
     def _kind(self, where: str) -> str:
@@ -122,7 +135,7 @@ class AdderSr(Space):
         part, _, rest = where.partition(".")
         if part == "body":
             block = rest.partition(".")[0]
-            return self.operators[3 * int(block) // self.depth if block.isdecimal() else 2]
+            return self.operators[3 * int(block) // self._size[1] if block.isdecimal() else 2]
         return {"head": self.head, "up": self.up, "tail": self.tail}[part]
 
     def _adds(self) -> bool:
@@ -132,7 +145,7 @@ class AdderSr(Space):
 
     def _operator(self, zero: bool) -> Operator:
         """Return the layers of this candidate; with `zero` the network starts as its skip."""
-        multiplies = conv if self.backbone == "vdsr" else biased
+        multiplies = conv if self._plain else biased
 
         def operator(c_in: int, c_out: int, kernel: int, stride: int, where: str) -> nn.Module:
             if self._kind(where) == "conv":
@@ -233,10 +246,10 @@ def _multiplying(name: str, point: Published, params: int) -> Published:
     return Published(name, fields, point.shape, params, macs, 0, source=_COUNTED)
 
 
-_EDSR = {"backbone": "edsr", "width": 256, "depth": 32, "residual": 0.1, "skip": "none"}
+_EDSR = {"backbone": "edsr", "residual": 0.1, "skip": "none"}
 _HD = TaskShape("restore", (1, 720, 1280), ("denoise",))  # at scale 1: the enlarged image itself
 _X2 = _edsr(2, 360, 640, 8_833_204_224_000, 551_544_422_400)
-_VDSR = _point("vdsr", _HD, 611_529_523_200, 1_061_683_200, backbone="vdsr", width=64, depth=18)
+_VDSR = _point("vdsr", _HD, 611_529_523_200, 1_061_683_200, backbone="vdsr")
 
 AdderSr.published = (  # outputs of 1280 x 720 pixels
     _multiplying("edsr_x2_conv", _X2, 40_729_603),
