@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def many(path: Path) -> Snapshot:
         n: Final(n, "front", {"top1": full[n].values["top1"] - 1}, {"median_ms": 0.2 * (n + 1)})
         for n in (0, 1, 2, 3)
     }
+    finals[2] = replace(finals[2], latency={"median_ms": 0.6, "whole": steps()["whole"]})
     rejections = tuple(
         Rejection("tinynet", {"r": 1.2}, f"{n:012x}", "params", 1e6, 1e6 * (2 + n), n)
         for n in range(3)

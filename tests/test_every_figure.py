@@ -255,8 +255,9 @@ def test_steps_show_flat_widths_their_own_and_a_sentence_for_each_part(tmp_path:
     assert first.promised[first.widths.index(36)] == first.ms[first.widths.index(36)]
     drawn = latency_steps.figure(record, record.study)
     said = drawn.layout.meta["note"].splitlines()
-    assert said[0].startswith("stage 1: 33 to 48 channels take the same time, and the 300 k MACs")
-    assert said[-2].startswith("t0002 measures slower than the whole network it was cut from")
+    assert said[0].startswith("All parts at their useful side (stage 1 at 48): 240 k of the 6.00 M")
+    assert said[1].startswith("t0002 measures slower than the whole network it was cut from")
+    assert said[2].startswith("stage 1: 33 to 48 channels take the same time, and the 300 k MACs")
     assert said[-1] == "Other work disturbed this measurement."
     marked = [t.x[0] for t in drawn.data if t.name == "as it is"]
     assert marked == [36, 64]

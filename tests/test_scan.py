@@ -87,15 +87,15 @@ def test_each_part_alone_then_all_at_their_useful_side(timed, tmp_path):
     cards = {w: nasx.cost(Cut(width=(w, 30)), task=SHAPE).macs for w in (20, 32)}
     assert first["free_up_to"]["macs"] == cards[32] - cards[20]
     said = scanned.sentences(found)
-    assert said[0].startswith("stage 0: 18 to 32 channels take the same time")
-    assert said[-1].startswith("All parts at their useful side (stage 0 at 32, stage 1 at 32): ")
-    assert "MACs that were cut bought no time (+0.0 to +0.0 %)" in said[-1]
+    assert said[0].startswith("All parts at their useful side (stage 0 at 32, stage 1 at 32): ")
+    assert "MACs that were cut bought no time (+0.0 to +0.0 %)" in said[0]
+    assert said[1].startswith("stage 0: 18 to 32 channels take the same time")
 
 
 def test_steps_of_parts_that_do_not_add_up_are_told(timed, tmp_path):
     timed(lambda a, b: in_blocks(a, b) + (2 if a == b == 32 else 0))
     said = scanned.sentences(looked_at(Cut(width=(20, 30)), tmp_path))
-    assert said[-1].startswith(
+    assert said[0].startswith(
         "All parts at their useful side (stage 0 at 32, stage 1 at 32) take longer"
     )
 
@@ -104,7 +104,7 @@ def test_a_network_slower_than_its_whole_is_told(timed, tmp_path):
     timed(lambda a, b: 1.0 if a == b == MOST else 2.0)
     said = scanned.sentences(looked_at(Cut(width=(20, 30)), tmp_path))
     slower = "t0007 measures slower than the whole network it was cut from, by 100 to 100 %"
-    assert slower in said[-1]
+    assert any(slower in line for line in said)
 
 
 class Many(Cut):

@@ -114,12 +114,13 @@ def _ratio(rung: Mapping[str, Any]) -> str:
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """Return what a scan found, one plain sentence for each part and one for all together."""
-    said = [_part(name, part) for name, part in found["parts"].items()]
+    """Return what a scan found: a sentence for all parts together, then one for each."""
     slower = found["whole"] and slower_text(found["trial"], found["whole"])
+    said = [*_together(found), *([f"{slower}."] if slower else [])]
+    said += [_part(name, part) for name, part in found["parts"].items()]
     if found["left_out"]:
         said.append(f"Not looked at, for there are many parts: {', '.join(found['left_out'])}.")
-    return [*said, *_together(found), *([f"{slower}."] if slower else [])]
+    return said
 
 
 def slower_text(name: str, whole: Mapping[str, Any]) -> str | None:
