@@ -160,6 +160,7 @@ def test_passes_fit_the_time_there_is():
 
 def test_a_real_run_keeps_the_steps_of_its_knee(tmp_path, timed, monkeypatch, capsys):
     notes = []
+    monkeypatch.setattr(scan, "PASSES", (12, 12))  # enough for bounds, and quick
     run = nasx.search(Study.model_validate(SMALL), tmp_path / "run")
     found = read_json(run.path / FILE)
     entries = nasx.front(run)

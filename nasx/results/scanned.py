@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
 
 FILE = "steps.json"  # in the run's folder
+HOLDS = {"trial", "macs", "contended", "parts", "left_out", "whole", "snapped"}
 
 
 def keep_steps(run: Run, shape: TaskShape, note: Note) -> None:
@@ -53,8 +54,7 @@ def keep_steps(run: Run, shape: TaskShape, note: Note) -> None:
 def kept_steps(record: Snapshot) -> dict[str, Any] | None:
     """Return what steps.json of a run holds, or None where there is none or it is torn."""
     found = read_json(record.path / FILE)
-    whole = isinstance(found, dict) and isinstance(found.get("parts"), dict)
-    return found if whole else None
+    return found if isinstance(found, dict) and found.keys() >= HOLDS else None
 
 
 def steps(run: Run, which: str | None, note: Note) -> dict[str, Any]:
