@@ -28,7 +28,7 @@ from nasx.published import compare_published
 from nasx.shape import TaskShape
 from nasx.space import Space
 from nasx.study import NAME
-from nasx.tasks.base import Task
+from nasx.tasks.base import Task, answer
 from nasx.toytask import ToyTask
 
 SIDES = (32, 64, 128, 224)  # the smallest input that the baseline takes is used
@@ -225,4 +225,4 @@ def _trains(baseline: Space, task: Task, faults: Faults) -> None:
 def _loss(training: Any, task: Task) -> float:
     size = training.candidate.input_shape(task.shape)
     batch = next(task.batches("train", size, min(64, task.size("train"))))
-    return float(task.loss(training.deployed()(batch.inputs), batch))
+    return float(task.loss(answer(training.deployed(), batch, task.shape), batch))

@@ -21,6 +21,7 @@ from search_spaces._sr_nets import (
     scale_of,
     vdsr,
 )
+from search_spaces._sr_recipe import restoring
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "edsr.json").read_text())
 
@@ -173,3 +174,12 @@ def test_scales_of_tasks():
 def test_only_a_convolution_can_start_at_zero():
     with pytest.raises(SpaceError, match="must be a convolution, not Sequential"):
         edsr(SrPlan(zero_tail=True, blocks=1, features=4), lambda *slot: nn.Sequential())
+
+
+def test_the_recipe_decays_nothing_and_keeps_the_rates_of_groups():
+    (phase,) = restoring(1e-3).phases
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = phase.steps[0].optimizer([{"params": [weight], "lr": 0.5}])
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.5, 0.0)]
+    plain = phase.steps[0].optimizer([weight])
+    assert {(g["lr"], g["weight_decay"]) for g in plain.param_groups} == {(1e-3, 0.0)}
