@@ -115,13 +115,19 @@ _operator = operator(
 class GhostConv2d(nn.Module):
     """A convolution and shifted copies of its maps, in one call: (N, C, H, W) float32.
 
-    There is no gradient: such a layer is made from a trained one. NasxError where the convolution
+    There is no gradient: such a layer is made from a trained one, and `moved` says which of its
+    orientations training changed. NasxError where the convolution
     is not of stride 1 with zeros around, or where the runs do not fit it.
     """
 
     references: ClassVar[dict[str, Callable[..., Any]]] = {"nasx::ghost_conv2d": ghost_conv2d}
 
-    def __init__(self, conv: nn.Conv2d, runs: Sequence[tuple[int, int, int, int, int]]) -> None:
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        runs: Sequence[tuple[int, int, int, int, int]],
+        moved: Sequence[bool] = (),
+    ) -> None:
         super().__init__()
         side = conv.kernel_size[0]
         plain = (conv.stride, conv.dilation, conv.groups, conv.padding_mode)
@@ -137,7 +143,7 @@ class GhostConv2d(nn.Module):
                     f"{conv.out_channels} maps"
                 )
             ghosts += many
-        self.conv, self.ghosts = conv, ghosts
+        self.conv, self.ghosts, self.moved = conv, ghosts, tuple(moved)
         self.runs = [number for run in runs for number in run]
 
     @property

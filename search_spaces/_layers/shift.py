@@ -189,7 +189,9 @@ class Ghosts(nn.Module):
 
     def deployed(self) -> nn.Module:
         """Return the layer that is deployed: one operator, or the two convolutions."""
-        return self if self.cheap is not None else GhostConv2d(self.conv, self.runs())
+        if self.cheap is not None:
+            return self
+        return GhostConv2d(self.conv, self.runs(), self.moved())
 
 
 def set_noise(
