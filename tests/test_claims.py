@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,14 +251,14 @@ def test_an_arm_may_have_checks_of_its_own_on_what_its_space_diagnoses(tmp_path:
         def run(self, ticket: Ticket) -> Iterator[Report]:
             for report in super().run(ticket):
                 said = {"moved_percent": 0.0 if ticket.seed < 3 else 25.0}
-                yield report._replace(diagnosis=said) if report.values else report
+                yield replace(report, diagnosis=said) if report.values else report
 
     def asked(bound: str, **more: str) -> Claim:
         own = {"moved_percent": bound, **more}
         return claim(arms={**ARMS, "deep": {**ARMS["deep"], "checks": own}})
 
     said = reasons(tmp_path / "a", asked(">= 20", top1=">= 90"), Diagnosed())
-    assert said[0] == "check moved_percent >= 20: deep has 15"
+    assert said[0] == "check moved_percent >= 20: deep has 15.00"
     assert said[1].startswith("check top1 >= 90: deep has ")
     assert len(said) == 2  # the other arm has no such check
     met = run_claim(asked(">= 10"), tmp_path / "b", evaluate=Diagnosed())
