@@ -54,6 +54,7 @@ def page(record: Snapshot) -> str:
     """Return the whole page as text."""
     from plotly.offline import get_plotlyjs
 
+    from dashboards import _crops as crops
     from dashboards import _opening as opening
     from dashboards import _repeats as repeats
     from dashboards import _sections as sections
@@ -73,6 +74,7 @@ def page(record: Snapshot) -> str:
         opening.cautions(record),
         _front(front, record, data),
         sections.front_table(record, study),
+        crops.crops(record, study),
         repeats.contenders(found, study),
         repeats.controls(found, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',
