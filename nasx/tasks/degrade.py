@@ -49,6 +49,16 @@ class Degradation:
         """Return whether it takes random numbers, and so differs from pass to pass."""
         return self.scale == 1
 
+    def words(self) -> str:
+        """Return what it does to an image, as one says it of a head."""
+        if self.scale > 1:
+            return f"{self.name}: shrunk by {self.scale} (antialiased bicubic)"
+        if self.name == "derain":
+            return f"{self.name}: rendered streaks of rain"
+        low, high = self.sigma
+        level = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        return f"{self.name}: Gaussian noise of deviation {level} in levels of 255"
+
     def spoil(self, images: list[Bytes], generator: torch.Generator) -> list[Bytes]:
         """Return images (H, W, 3) as a file would hold them spoilt, each drawn for itself."""
         if self.scale > 1:
@@ -62,10 +72,15 @@ class Degradation:
         return enlarge(image, self.scale) if self.scale > 1 else image
 
 
+def scale_of(name: str) -> int:
+    """Return how many times larger than its input the answer of a head is: 3 for "x3"."""
+    return int(name[1:]) if re.fullmatch("x[234]", name) else 1
+
+
 def degradation(name: str, sigma: tuple[float, float]) -> Degradation | None:
     """Return the degradation of a head's name, or None; `sigma` is of the head "denoise"."""
-    if re.fullmatch("x[234]", name):
-        return Degradation(name, scale=int(name[1:]))
+    if scale_of(name) > 1:
+        return Degradation(name, scale=scale_of(name))
     if name == "derain":
         return Degradation(name)
     if name == "denoise":

@@ -11,6 +11,7 @@ from torch import Tensor
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # of R, G, B in 0 to 255 (ITU-R BT.601)
 BLACK = 16.0
 WINDOW, SIGMA = 11, 1.5  # of SSIM
+CEILING = 100.0  # dB
 STEADY = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 
 
@@ -29,9 +30,12 @@ def eight_bits(image: Tensor) -> Tensor:
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:
-    """Return the peak signal-to-noise ratio in dB of Y (H, W) in 0 to 255; inf if they agree."""
+    """Return the peak signal-to-noise ratio in dB of Y (H, W) in 0 to 255.
+
+    Images that agree have no error to put a number on: they, too, are held to CEILING.
+    """
     error = float((image - truth).square().mean())
-    return 10 * math.log10(255**2 / error) if error > 0 else math.inf
+    return min(CEILING, 10 * math.log10(255**2 / error)) if error > 0 else CEILING
 
 
 def ssim(image: Tensor, truth: Tensor) -> float:

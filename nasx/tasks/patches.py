@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
 
 from nasx.tasks.cache import Bytes
-from nasx.tasks.degrade import Degradation
-from nasx.tasks.photographs import Photographs
+from nasx.tasks.degrade import RENDERING, Degradation
+from nasx.tasks.photographs import Photographs, derived
 
 Pair = tuple[list[Bytes], list[Bytes]]  # spoilt and true patches
 ALIKE = 8  # symmetries of the square
@@ -32,6 +33,12 @@ class Pairs:
         height, width = self.truth.sizes[index]
         return height // self.how.scale, width // self.how.scale
 
+    def input(self, index: int) -> Bytes:
+        """Return a whole spoilt image (h, w, 3); ValueError where they are not held."""
+        if self.spoilt is None:
+            raise ValueError(f"{self.how.name} is drawn afresh in this split")
+        return self.spoilt.image(index)
+
     def cut(
         self, index: int, top: int, left: int, sides: tuple[int, int]
     ) -> tuple[Bytes | None, Bytes]:
@@ -47,6 +54,26 @@ class Pairs:
         true = self.truth.image(index)[: height * scale, : width * scale]
         larger = (sides[0] * scale, sides[1] * scale)
         return inputs, _window(true, top * scale, left * scale, larger)
+
+
+def spoilt(truth: Photographs, how: Degradation) -> Photographs:
+    """Return photographs spoilt once and cached; what is drawn follows from each one's seed."""
+
+    def make(index: int) -> Bytes:
+        generator = torch.Generator().manual_seed(truth.seeds[index])
+        return how.spoil([truth.image(index)], generator)[0]
+
+    def size(index: int) -> tuple[int, int]:
+        height, width = truth.sizes[index]
+        return height // how.scale, width // how.scale
+
+    key = f"{spelt(how)} {version('pillow')} {version('torch')}"
+    return derived("spoilt", key, truth, size, make)
+
+
+def spelt(how: Degradation) -> str:
+    """Return all that decides what a degradation does to a photograph."""
+    return f"{how.name} {how.sigma} {RENDERING}"
 
 
 def _window(image: Bytes, top: int, left: int, sides: tuple[int, int]) -> Bytes:
@@ -85,11 +112,11 @@ def drawn(
             height, width = held.size(index)
             top = int(place[row, 0] * max(1, height - sides[0] + 1))
             left = int(place[row, 1] * max(1, width - sides[1] + 1))
-            spoilt, truth = held.cut(index, top, left, sides)
+            part, truth = held.cut(index, top, left, sides)
             how = int(symmetry[row]) if augment else 0
             truths.append(_turned(truth, how, square))
-            if spoilt is not None:
-                inputs.append(_turned(spoilt, how, square))
+            if part is not None:
+                inputs.append(_turned(part, how, square))
         if not inputs:
             inputs = held.how.spoil(truths, generator)
         yield held.how, (inputs, truths)
@@ -123,10 +150,9 @@ def covering(
         rows, columns = grid(size, cells)
         for top in _spread(size[0] - sides[0], rows):
             for left in _spread(size[1] - sides[1], columns):
-                spoilt, truth = pairs.cut(index, top, left, sides)
-                if spoilt is None:
-                    raise ValueError("no spoilt images are held for this split")
-                inputs.append(spoilt)
+                part, truth = pairs.cut(index, top, left, sides)
+                if part is not None:
+                    inputs.append(part)
                 truths.append(truth)
                 if len(inputs) == batch:
                     yield pairs.how, (inputs, truths)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from nasx.errors import NasxError
 from nasx.shape import Shape, TaskShape
 from nasx.tasks.base import Batch, Split, answer
 from nasx.tasks.cache import Bytes, digest
+from nasx.tasks.crops import choose, write_strip
 from nasx.tasks.data import SPLITS
-from nasx.tasks.degrade import RENDERING, Degradation
-from nasx.tasks.fidelity import fidelity
-from nasx.tasks.patches import Pairs, covering, drawn, grid
-from nasx.tasks.photographs import Photographs, derived
+from nasx.tasks.degrade import Degradation
+from nasx.tasks.fidelity import eight_bits, fidelity
+from nasx.tasks.patches import Pairs, covering, drawn, grid, spelt, spoilt
+from nasx.tasks.photographs import Photographs
 from nasx.tasks.tiles import fixed_side, tiled
 
 SCORES = ("psnr", "ssim")
@@ -93,6 +93,10 @@ class Restore:
             for height, width in sizes
         )
 
+    def scored(self, split: Split) -> int:
+        """Return how many photographs a score of a split is the mean over."""
+        return len(self.data.splits[split])
+
     def fingerprint(self) -> str:
         """Return 16 hex digits over pixels, splits and degradations; name what was left out.
 
@@ -103,7 +107,7 @@ class Restore:
         parts: list[object] = []
         for split in SPLITS:
             parts += [split, self.data.splits[split].fingerprint()]
-        return digest(*parts, *(_spelt(head) for head in self.heads))
+        return digest(*parts, *(spelt(head) for head in self.heads))
 
     def pairs(self, split: Split, head: Degradation) -> Pairs:
         """Return a split with its spoilt images, made once and cached.
@@ -113,10 +117,10 @@ class Restore:
         """
         if (split, head.name) not in self._pairs:
             truth = self.data.splits[split]
-            spoilt = None
-            if split != "train" or not head.drawn:
-                spoilt = _spoilt(truth, head)
-            self._pairs[split, head.name] = Pairs(truth, spoilt, head)
+            fixed = split != "train" or not head.drawn
+            self._pairs[split, head.name] = Pairs(
+                truth, spoilt(truth, head) if fixed else None, head
+            )
         return self._pairs[split, head.name]
 
     def batches(
@@ -160,6 +164,14 @@ class Restore:
             )
         return shape[1], shape[2]
 
+    def preprocessing(self, shape: Shape) -> dict[str, Any]:
+        """Return what makes an image an input, and an answer an image, in words."""
+        return {
+            "images": "RGB in [0, 1]: every channel of 8 bits divided by 255.",
+            "spoilt": [head.words() for head in self.heads],
+            "scales": [head.scale for head in self.heads],
+        }
+
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean absolute error of images in [0, 1]."""
         truth = batch.targets["image"]
@@ -187,18 +199,15 @@ class Restore:
         """Return the scores of no network: bicubic enlargement, or the spoilt image itself."""
 
         def untouched(head: Degradation, index: int) -> Tensor:
-            spoilt = self.pairs(split, head).spoilt
-            assert spoilt is not None  # valid and test are held
-            return _images([head.untouched(spoilt.image(index))])[0]
+            return _images([head.untouched(self.pairs(split, head).input(index))])[0]
 
         return self._scores(split, untouched)
 
     def restored(self, model: nn.Module, split: Split, head: Degradation, index: int) -> Tensor:
         """Return the network's answer (3, H, W) to one whole spoilt image, on the CPU."""
         pairs = self.pairs(split, head)
-        assert pairs.spoilt is not None  # valid and test are held
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        batch = Batch(_images([pairs.spoilt.image(index)]).to(device), {}, head.name)
+        batch = Batch(_images([pairs.input(index)]).to(device), {}, head.name)
         side = fixed_side(model)
         if side is None:
             output: Tensor = answer(model, batch, self.shape)
@@ -232,8 +241,32 @@ class Restore:
         return mean | {f"{n}_{h}": v for h, scores in by_head.items() for n, v in scores.items()}
 
     def illustrate(self, model: nn.Module, shape: Shape, k: int, folder: Path) -> list[Path]:
-        """Draw nothing yet."""
-        return []
+        """Write up to k PNGs of detailed crops: input, bicubic, the network's answer, the truth.
+
+        Evenly spaced valid photographs for every head; see `nasx.tasks.crops`.
+        """
+        held = self.data.splits["valid"]
+        each = min(len(held), -(-k // len(self.heads)))
+        rows = np.linspace(0, len(held) - 1, each).round().astype(int).tolist()
+        truths = [[(row, held.image(row)) for row in rows] for _ in self.heads]
+        folder.mkdir(parents=True, exist_ok=True)
+        written: list[Path] = []
+        answers: dict[tuple[str, int], Bytes] = {}
+        for crop in choose(truths, self.heads, k):
+            at = (crop.head.name, crop.photograph)
+            if at not in answers:
+                answers[at] = self._answer_bytes(model, crop.head, crop.photograph)
+            spoilt_image = self.pairs("valid", crop.head).input(crop.photograph)
+            path = folder / f"valid-{len(written):02d}-{crop.head.name}.png"
+            images = (spoilt_image, answers[at], held.image(crop.photograph))
+            write_strip(path, crop, held.names[crop.photograph], *images)
+            written.append(path)
+        return written
+
+    @torch.no_grad()
+    def _answer_bytes(self, model: nn.Module, head: Degradation, index: int) -> Bytes:
+        answered = eight_bits(self.restored(model, "valid", head, index))
+        return answered.permute(1, 2, 0).to(torch.uint8).numpy()
 
 
 class _OneHead(nn.Module):
@@ -247,23 +280,6 @@ class _OneHead(nn.Module):
         """Return the head's answer."""
         output: Tensor = answer(self.model, Batch(inputs, {}, self.head), self.shape)
         return output
-
-
-def _spoilt(truth: Photographs, head: Degradation) -> Photographs:
-    def make(index: int) -> Bytes:
-        generator = torch.Generator().manual_seed(truth.seeds[index])
-        return head.spoil([truth.image(index)], generator)[0]
-
-    def size(index: int) -> tuple[int, int]:
-        height, width = truth.sizes[index]
-        return height // head.scale, width // head.scale
-
-    key = f"{_spelt(head)} {version('pillow')} {version('torch')}"
-    return derived("spoilt", key, truth, size, make)
-
-
-def _spelt(head: Degradation) -> str:
-    return f"{head.name} {head.sigma} {RENDERING}"
 
 
 def _batch(inputs: list[Bytes], truths: list[Bytes], head: Degradation) -> Batch:

@@ -82,7 +82,8 @@ def embedded() -> dict[Split, list[Source]]:
 def sources(folders: Iterable[Path]) -> tuple[list[Source], list[str]]:
     """Return the images of folders by their content, and a sentence for each that cannot be used.
 
-    Copies of an image count once.
+    Copies of an image count once. The order is that of their content: what is drawn from them does
+    not depend on names.
     """
     found: dict[bytes, Source] = {}
     left_out = []
@@ -105,7 +106,7 @@ def sources(folders: Iterable[Path]) -> tuple[list[Source], list[str]]:
         content = hashlib.sha256(data).digest()
         read = functools.partial(read_whole, path)
         found.setdefault(content, Source(path.stem, content, size, read))
-    return list(found.values()), left_out
+    return [found[content] for content in sorted(found)], left_out
 
 
 def load_photographs(folders: Folders | None) -> Held:
