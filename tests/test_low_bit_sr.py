@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nasx.bundle import bundle
 from nasx.cost.card import card_of
 from nasx.errors import SpaceError
-from nasx.modelcard import About
-from nasx.operators import kernels_of
+from nasx.networkfiles import exported
+from nasx.operators import deciding_layers
+from nasx.plainform import PlainTorch
 from nasx.shape import TaskShape
 from search_spaces._layers.decoded import DecodedConv2d
 from search_spaces._layers.int_conv import IntConv2d
@@ -115,16 +113,18 @@ def test_operations_are_counted_in_bits_where_codes_run():
     assert control.control(SHAPE) is None
 
 
-def test_files_compute_what_the_network_does(tmp_path: Path):
+def test_the_exported_program_computes_what_the_network_does():
+    """In plain torch, where our operators are unknown; the files themselves: test_own_operators."""
     candidate = alike(4, 8, blocks=1)
     net = candidate.decide(moved(candidate)).eval().to(memory_format=torch.channels_last)
-    about = About("s", "t0000", "low_bit_sr", {}, "k", kernels=kernels_of(net))
-    draw = torch.Generator().manual_seed(0)
-    folder = bundle(net, about, tmp_path / "bundle", torch.rand(66, 3, 16, 16, generator=draw))
-    parity = json.loads((folder / "parity.json").read_text())
-    assert set(parity["files"]) == {"model.onnx", "model.pt2", "model.py"}
-    assert all(row["pass"] for row in parity["files"].values())
-    assert len(parity["decisions"]["layers"]) == 2
+    assert len(deciding_layers(net)) == 2
+    x = torch.rand(3, 3, 16, 16)
+    with PlainTorch(net):
+        program = exported(net, x)
+    assert "nasx" not in "".join(str(node.target) for node in program.graph.nodes)
+    found = program.module()(x)
+    assert (found - net(x)).abs().mean() < 1e-4
+    assert (found - net.skip(x)).abs().mean() > 1e-2
 
 
 def test_what_makes_no_difference_makes_no_other_key():
