@@ -196,16 +196,20 @@ class SqueezeExcite(nn.Module):
 
 
 class Residual(nn.Module):
-    """Layers in a row, added to their input where stride 1 and equal channels allow it."""
+    """Layers in a row, added to their input where stride 1 and equal channels allow it.
+
+    `widen` brings what they give to the width of the network where they have fewer channels.
+    """
 
     def __init__(self, layers: list[nn.Module], skip: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
+        self.widen: nn.Module = nn.Identity()
         self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, ceil(H / stride), ceil(W / stride))."""
-        out: Tensor = self.layers(x)
+        out: Tensor = self.widen(self.layers(x))
         return x + out if self.skip else out
 
 

@@ -157,6 +157,28 @@ def _reduction(name: str) -> Callable[[tuple[Any, ...]], Found]:
     return answer
 
 
+def _padding(args: tuple[Any, ...]) -> Found:
+    """(x, (before, after) of the last dimension, of the one before it, ...), with constants."""
+    shape, pad = list(args[0].shape), args[1]
+    for i in range(len(pad) // 2):
+        shape[-1 - i] += pad[2 * i] + pad[2 * i + 1]
+    if len(args) != 2 or len(pad) % 2 or len(pad) > 2 * len(shape) or min(pad) < 0:
+        raise NotPlain
+    return tuple(shape), "aten.constant_pad_nd", Ops(elementwise=math.prod(shape))
+
+
+def _selection(args: tuple[Any, ...]) -> Found:
+    """(x, dim, index (K))."""
+    x, dim, index = args
+    if index.ndim != 1 or index.is_meta or index.is_floating_point() or index.numel() == 0:
+        raise NotPlain
+    shape = list(x.shape)
+    if not 0 <= int(index.min()) <= int(index.max()) < shape[dim]:
+        raise NotPlain  # the walk says what is wrong
+    shape[dim] = index.numel()
+    return tuple(shape), "aten.index_select", Ops(elementwise=math.prod(shape))
+
+
 def broadcast(shapes: list[Shape]) -> Shape:
     """Return the shape that these broadcast to."""
     most = max(map(len, shapes))
@@ -177,7 +199,9 @@ FUNCTIONS: dict[str, Callable[[tuple[Any, ...]], Found]] = {
     **{n: _binary(n) for n in ("add", "sub", "mul", "div")},
     **{n + "_": _binary(n) for n in ("add", "mul")},
     **{n: _reduction(n) for n in ("mean", "amax")},
-}
+    "pad": _padding, "index_select": _selection,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {"pad": {"mode": "constant", "value": None}}
 LOOKS = {"dim", "size", "numel", "is_floating_point", "__len__", "stride"}
 ATTRIBUTES = {"shape", "dtype", "ndim"}  # others tell an input without numbers from a real one
 VIEWS = {

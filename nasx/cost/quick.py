@@ -23,6 +23,7 @@ from nasx.cost.formulas import (
     INDICES,
     LAYERS,
     LOOKS,
+    SETTINGS,
     VIEWS,
     Answer,
     NotPlain,
@@ -190,11 +191,13 @@ class _Quick(TorchFunctionMode):
 
     def _computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = FUNCTIONS.get(name)
-        tensors = [a for a in args if isinstance(a, Tensor)]
+        # What is selected has the type of the result; the index, a buffer of the network, has not.
+        mixed = args[:1] if name == "index_select" else args
+        tensors = [a for a in mixed if isinstance(a, Tensor)]
         in_place = name.endswith("_") or kwargs.get("inplace") is True
         if (
             answer is None
-            or kwargs.keys() - {"inplace"}
+            or kwargs not in ({}, {"inplace": True}, {"inplace": False}, SETTINGS.get(name, {}))
             or len({t.dtype for t in tensors}) != 1
             or not all(t.is_meta or _in_order(t) for t in tensors)
         ):
