@@ -48,9 +48,7 @@ def exchange(x: Tensor, copy: Tensor, generator: torch.Generator) -> Exchange:
     varies = variance > FLAT * variance.mean()
     if len(x) < 2 or not varies.any() or torch.equal(x, copy):  # a copy of itself is exchangeable
         return Exchange(1.0, 1.0, len(x))
-    x, copy = (
-        (v[:, varies] - x[:, varies].mean(0)) / variance[varies].sqrt() for v in (x, copy)
-    )
+    x, copy = ((v[:, varies] - x[:, varies].mean(0)) / variance[varies].sqrt() for v in (x, copy))
     swaps = torch.rand(x.shape, generator=generator) < 0.5
     pair = torch.cat([x, copy], 1)
     swapped = torch.cat([torch.where(swaps, copy, x), torch.where(swaps, x, copy)], 1)

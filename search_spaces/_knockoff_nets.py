@@ -76,7 +76,8 @@ class Learnt(Gaussian):
         left, right = torch.where(swap, k[half:], x[half:]), torch.where(swap, x[half:], k[half:])
         apart = mmd(first, back) + mmd(first, torch.cat([left, right], 1))
         s = self.away.repeat_interleave(self.units.size)[alive]
-        return apart + _moments(x, k) + DECORRELATE * (_tied(x, k) - (1 - s)).square().mean()
+        too_close: Tensor = (_tied(x, k) - (1 - s)).square().mean()
+        return apart + _moments(x, k) + DECORRELATE * too_close
 
 
 def mmd(a: Tensor, b: Tensor) -> Tensor:
