@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from nasx.tasks.base import Task
 
 
+OWN = "give a safetensors file of the network's weights under 'assets:'"
+
+
 @dataclass(frozen=True)
 class Asset:
     """A trained network of `candidate`, made with `samples` of its own recipe on first demand.
@@ -69,7 +72,7 @@ def load_assets(
     found = {}
     for name, asset in needs.items():
         if name in supplied:
-            found[name] = load_asset(asset, Path(supplied[name]), task.shape)
+            found[name] = load_asset(asset, Path(supplied[name]), task.shape, OWN)
         else:
             own = asset.seeded(seed)
             path = obtain(own, folder, task, supplied=supplied, device=device)
@@ -135,7 +138,9 @@ def obtain(
     return path
 
 
-def load_asset(asset: Asset, path: Path, shape: TaskShape) -> nn.Module:
+def load_asset(
+    asset: Asset, path: Path, shape: TaskShape, mend: str = "delete it to begin anew"
+) -> nn.Module:
     """Return the asset's network with the weights of a file, in eval mode.
 
     The file is one of `obtain`, weights.safetensors of a checkpoint, or the user's own. NasxError
@@ -145,7 +150,7 @@ def load_asset(asset: Asset, path: Path, shape: TaskShape) -> nn.Module:
 
     if not path.is_file():
         raise NasxError(f"{path}: there is no such asset; correct the path under 'assets:'")
-    tensors, notes = unpack(path)
+    tensors, notes = unpack(path, mend)
     model = asset.candidate.rebuild(shape, json.loads(notes.get("decisions", "{}")))
     fill(model, tensors, str(path))
     return model.eval()

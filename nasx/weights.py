@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from nasx.errors import NasxError
 
+ANEW = "delete it to begin anew"
+
 
 def pack(tensors: Mapping[str, Tensor], **notes: str) -> bytes:
     """Return tensors as the bytes of a safetensors file with `notes` as its metadata.
@@ -25,13 +27,13 @@ def pack(tensors: Mapping[str, Tensor], **notes: str) -> bytes:
     return to_bytes(plain, metadata=notes)
 
 
-def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack(path: Path, mend: str = ANEW) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file; NasxError if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, mend) from error
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -57,10 +59,10 @@ def misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{what}: {_few(names)}" for what, names in found if names)
 
 
-def unreadable(place: Path, error: Exception) -> NasxError:
-    """Return the error for a file that cannot be read as what it should be."""
+def unreadable(place: Path, error: Exception, mend: str = ANEW) -> NasxError:
+    """Return the error for a file that cannot be read as what it should be, and what to do."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return NasxError(f"{place}: cannot be read ({reason}); delete it to begin anew")
+    return NasxError(f"{place}: cannot be read ({reason}); {mend}")
 
 
 def _few(names: Iterable[str], most: int = 4) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 LEVEL = 0.01  # p below which the condition is said not to hold
 TOSSES = 399
 SAMPLES = 1000  # compared, at most
+FIRST = 0.1  # weight of the means beside the products, which say more of a pair
 FLAT = 0.02  # of the mean variance: a coordinate below varies too little to be told of
 
 
@@ -64,4 +65,4 @@ def exchange(x: Tensor, copy: Tensor, generator: torch.Generator) -> Exchange:
 def _moments(a: Tensor, b: Tensor) -> Tensor:
     """Return (N, N): inner products of the first and the second moments of pairs (N, 2p)."""
     products = a @ b.T / a.shape[1]
-    return products + products**2
+    return FIRST * products + products**2

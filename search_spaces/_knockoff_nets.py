@@ -59,7 +59,7 @@ class Learnt(Gaussian):
         """Return copies of vectors (N, G, p) from standard normal noise of that shape."""
         scaled = (vectors - self.mean) / self.scale.clamp_min(1e-6)
         scaled = torch.where(self.scale > 0, scaled, torch.zeros_like(scaled))
-        moved = self.net(torch.cat([scaled.flatten(1), noise.flatten(1)], 1))
+        moved: Tensor = self.net(torch.cat([scaled.flatten(1), noise.flatten(1)], 1))
         return super().copies(vectors, noise) + self.scale * moved.reshape(vectors.shape)
 
     def _loss(self, vectors: Tensor, generator: torch.Generator) -> Tensor:

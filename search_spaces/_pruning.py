@@ -46,7 +46,7 @@ Kind = Literal["permute", "gaussian2", "deep"]
 BATCH = 32
 DECAY = 1e-3
 IMAGES = 4096  # that knockoffs are fitted to and tested on
-TESTED = 4  # one of so many, 1000 at most, is kept for the test
+TESTED = 8  # one of so many is kept for the test: few against those that are fitted
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def prepare(pruning: Pruning, state: State) -> nn.Module:
     """Fit the knockoffs on training images and test them on others; return the dense network."""
     _, made = group_of(state)
     images = torch.cat([b.inputs for b in training_batches(state, 256, IMAGES)])
-    held = max(2, min(1000, len(images) // TESTED))
+    held = max(2, len(images) // TESTED)
     made.fit(images[held:], state.generator)
     found = made.tested(images[:held], state.generator)
     state.decisions["knockoffs"] = {
