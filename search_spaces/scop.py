@@ -282,11 +282,7 @@ Scop.published = (
     _published("resnet32", 45, 204_599, 30_482_048),
     _published("resnet56", 45, 375_707, 55_365_248),
     _published("resnet18", 30, 7_097_908, 1_122_402_770),
-    _published("resnet18", 35, 6_430_516, 1_024_574_858),
     _published("resnet34", 30, 13_139_910, 2_229_369_659),
-    _published("resnet34", 35, 11_871_513, 2_024_068_283),
     _published("resnet50", 35, 14_617_421, 2_232_573_815),
-    _published("resnet50", 45, 12_209_092, 1_816_969_094),
     _published("resnet101", 35, 23_716_348, 4_009_299_507),
-    _published("resnet101", 45, 19_086_085, 3_159_221_978),
 )
