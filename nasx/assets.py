@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from nasx.space import Space
     from nasx.tasks.base import Task
 
-
-OWN = "give a safetensors file of the network's weights under 'assets:'"
+ANEW = "delete it to begin anew"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def load_assets(
     found = {}
     for name, asset in needs.items():
         if name in supplied:
-            found[name] = load_asset(asset, Path(supplied[name]), task.shape, OWN)
+            found[name] = load_supplied(name, asset, supplied[name], task.shape)
         else:
             own = asset.seeded(seed)
             path = obtain(own, folder, task, supplied=supplied, device=device)
@@ -138,21 +137,35 @@ def obtain(
     return path
 
 
-def load_asset(
-    asset: Asset, path: Path, shape: TaskShape, mend: str = "delete it to begin anew"
-) -> nn.Module:
+def load_supplied(name: str, asset: Asset, path: str | Path, shape: TaskShape) -> nn.Module:
+    """Return the asset's network with the weights that a study names for it, in eval mode."""
+    remedy = (
+        f"give weights of {asset.candidate.name} {asset.candidate.in_effect()} as safetensors, or "
+        f"leave '{name}' out of 'assets:' to have it trained"
+    )
+    try:
+        return load_asset(asset, Path(path), shape, remedy)
+    except NasxError as error:
+        raise NasxError(f"assets.{name}: {error}") from error
+
+
+def load_asset(asset: Asset, path: Path, shape: TaskShape, remedy: str = ANEW) -> nn.Module:
     """Return the asset's network with the weights of a file, in eval mode.
 
     The file is one of `obtain`, weights.safetensors of a checkpoint, or the user's own. NasxError
-    names the tensors that are missing, unexpected or of another shape.
+    names the tensors that are missing, unexpected or of another shape, and what to do: `remedy`.
     """
-    from nasx.weights import fill, unpack
+    from nasx.weights import fill, unpack, unreadable
 
     if not path.is_file():
         raise NasxError(f"{path}: there is no such asset; correct the path under 'assets:'")
-    tensors, notes = unpack(path, mend)
-    model = asset.candidate.rebuild(shape, json.loads(notes.get("decisions", "{}")))
-    fill(model, tensors, str(path))
+    tensors, notes = unpack(path, remedy)
+    try:
+        decisions = dict(json.loads(notes.get("decisions", "{}")))
+    except (TypeError, ValueError) as error:
+        raise unreadable(path, error, remedy) from error
+    model = asset.candidate.rebuild(shape, decisions)
+    fill(model, tensors, str(path), remedy)
     return model.eval()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,14 @@ from nasx.published import compare_published
 from nasx.shape import TaskShape
 from nasx.space import Space
 from nasx.study import NAME
-from nasx.tasks.base import Task
+from nasx.tasks.base import Task, answer
+from nasx.toyrestore import ToyRestore
 from nasx.toytask import ToyTask
 
 SIDES = (32, 64, 128, 224)  # the smallest input that the baseline takes is used
+PATCH = (24, 24)  # of an image to restore
+HEADS = ("x2", "denoise", "derain", "x3", "x4")
+TOYS: dict[str, Callable[[TaskShape], Task]] = {"classify": ToyTask, "restore": ToyRestore}
 DRAWN = 5
 STEPS = 20
 
@@ -127,19 +131,23 @@ def _declared(space: type[Space], faults: Faults) -> bool:
 
 
 def _task(space: type[Space], baseline: Space, shape: TaskShape | None) -> Task:
-    if shape is not None and shape.kind == "classify":
-        return ToyTask(shape)
-    if "classify" not in space.tasks:
+    """Return a small task of the shape asked for, or of the first one that the baseline builds."""
+    if shape is not None and shape.kind in TOYS:
+        return TOYS[shape.kind](shape)
+    if "classify" in space.tasks:
+        small = [TaskShape("classify", (3, side, side), 10) for side in SIDES]
+    elif "restore" in space.tasks:
+        small = [TaskShape("restore", (3, *PATCH), (head,)) for head in HEADS]
+    else:
         return _installed(space)
-    for side in SIDES:
-        small = TaskShape("classify", (3, side, side), 10)
+    for one in small:
         try:
-            built(baseline, small)
+            built(baseline, one)
         except SpaceError:
-            if side == SIDES[-1]:
+            if one is small[-1]:
                 raise
             continue
-        return ToyTask(small)
+        return TOYS[one.kind](one)
     raise SpaceError(f"{space.name}: no input side suits the baseline")
 
 
@@ -225,4 +233,4 @@ def _trains(baseline: Space, task: Task, faults: Faults) -> None:
 def _loss(training: Any, task: Task) -> float:
     size = training.candidate.input_shape(task.shape)
     batch = next(task.batches("train", size, min(64, task.size("train"))))
-    return float(task.loss(training.deployed()(batch.inputs), batch))
+    return float(task.loss(answer(training.deployed(), batch, task.shape), batch))

@@ -39,6 +39,12 @@ def check_hooks(space: type[Space], task: Task, faults: Faults) -> None:
         control = baseline.control(shape)
         if control is not None and not any(getattr(card, kind) for kind in ELSEWHERE):
             _near("control", "control(shape)", control, card.macs, MATCHED, task, faults)
+    with faults.guard("parts", baseline):
+        _parts(baseline, card, task, faults)
+    with faults.guard("whole", baseline):
+        whole = baseline.whole(shape)
+        if whole is not None and _card(whole, task).macs < card.macs:
+            faults.add("whole", baseline, "whole(shape) has fewer MACs than what was cut from it")
     with faults.guard("needs", baseline):
         for name, asset in baseline.needs(shape).items():
             if asset.samples <= 0:
@@ -55,6 +61,32 @@ def check_hooks(space: type[Space], task: Task, faults: Faults) -> None:
         _inactive(space, baseline, task, faults)
     with faults.guard("axes", baseline):
         _rule(space, baseline, card, task, faults)
+
+
+def _parts(baseline: Space, card: CostCard, task: Task, faults: Faults) -> None:
+    """Check that each part alone takes other widths, and that MACs rise with them."""
+    shape = task.shape
+    for name, part in baseline.parts(shape).items():
+        widths = list(part.widths)
+        if part.width not in widths or widths != sorted(set(widths)):
+            said = f"the widths of '{name}' must rise and hold its own, {part.width}"
+            faults.add("parts", baseline, said)
+            continue
+        same = baseline.resized({name: part.width}, shape)
+        if same.key(shape) != baseline.key(shape):
+            said = f"resized to its own width, {part.width}, of '{name}' it is another network"
+            faults.add("parts", baseline, said)
+        macs = {part.width: card.macs}
+        for width in {widths[0], widths[-1]} - {part.width}:
+            resized = baseline.resized({name: width}, shape)
+            if resized.parts(shape)[name].width != width:
+                said = f"'{name}' resized to {width} says it is {resized.parts(shape)[name].width}"
+                faults.add("parts", baseline, said)
+            if resized.refusal(shape) is None:
+                macs[width] = _card(resized, task).macs
+        counts = [macs[width] for width in sorted(macs)]
+        if counts != sorted(set(counts)):
+            faults.add("parts", baseline, f"MACs do not rise with the width of '{name}': {counts}")
 
 
 def _inactive(space: type[Space], baseline: Space, task: Task, faults: Faults) -> None:

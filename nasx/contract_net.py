@@ -13,6 +13,8 @@ from nasx.contract_faults import Faults
 from nasx.cost.card import CostCard, card_of
 from nasx.shape import TaskShape
 from nasx.space import Space
+from nasx.tasks.base import Batch, answer
+from nasx.tasks.degrade import scale_of
 
 SAMPLES = 4  # of one batch
 
@@ -31,13 +33,14 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         faults.add("build", candidate, "build(shape) must return a torch.nn.Module")
         return None
     size = candidate.input_shape(shape)
-    inputs = torch.randn(SAMPLES, *size, generator=torch.Generator().manual_seed(0))
+    draw = torch.rand if shape.kind == "restore" else torch.randn  # images lie in [0, 1]
+    inputs = draw(SAMPLES, *size, generator=torch.Generator().manual_seed(0))
     outputs: list[Tensor] | None = None
     with faults.guard(f"a batch of {tuple(inputs.shape)}", candidate):
-        outputs = list(tensors(model.train()(inputs)))
+        outputs = list(_answers(model.train(), inputs, shape))
     if outputs is None:
         return None
-    said = _misshapen(outputs, shape)
+    said = _misshapen(outputs, inputs, shape)
     if said:
         faults.add("output", candidate, said)
         return None
@@ -51,10 +54,10 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         faults.add("gradients", candidate, said)
     deployed = candidate.decide(copy.deepcopy(model)).eval()
     with torch.no_grad():
-        first, second = list(tensors(deployed(inputs))), list(tensors(deployed(inputs)))
+        first, second = (list(_answers(deployed, inputs, shape)) for _ in range(2))
     if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         faults.add("eval", candidate, "two passes in eval mode differ: be random in training only")
-    said = _misshapen(first, shape)
+    said = _misshapen(first, inputs, shape)
     if said:
         faults.add("decide", candidate, f"after decide(model), {said}")
     card = card_of(deployed, size, trained=model)
@@ -62,6 +65,13 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         said = f"{', '.join(card.unpriced)} has no price: give the layer count_ops (nasx.cost.ops)"
         faults.add("cost", candidate, said)
     return card
+
+
+def _answers(model: nn.Module, inputs: Tensor, shape: TaskShape) -> Iterator[Tensor]:
+    """Yield what a network answers, for each of the heads that the task names."""
+    heads = shape.outputs if isinstance(shape.outputs, tuple) else ("",)
+    for head in heads:
+        yield from tensors(answer(model, Batch(inputs, {}, head), shape))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -76,14 +86,19 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def _misshapen(outputs: list[Tensor], shape: TaskShape) -> str | None:
+def _misshapen(outputs: list[Tensor], inputs: Tensor, shape: TaskShape) -> str | None:
     got = ", ".join(str(tuple(o.shape)) for o in outputs) or "nothing"
     if any(not torch.isfinite(o).all() for o in outputs):
         return "the output is not finite: check the initial weights"
     if shape.kind == "classify" and [tuple(o.shape) for o in outputs] != [(SAMPLES, shape.classes)]:
         return f"the output is {got}, wanted ({SAMPLES}, {shape.classes}): (samples, classes)"
-    if shape.kind == "restore" and any(o.ndim != 4 for o in outputs):
-        return f"the output is {got}, wanted images (samples, channels, height, width)"
+    if shape.kind == "restore" and isinstance(shape.outputs, tuple):
+        scales = [scale_of(head) for head in shape.outputs]
+        height, width = inputs.shape[-2:]
+        wanted = [(SAMPLES, 3, s * height, s * width) for s in scales]
+        if [tuple(o.shape) for o in outputs] != wanted:
+            heads = ", ".join(shape.outputs)
+            return f"the output is {got}, wanted {', '.join(map(str, wanted))} for {heads}"
     if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs if shape.kind != "detect"):
         return f"the output is {got}, wanted {SAMPLES} samples first"
     return None

@@ -83,7 +83,8 @@ def disk(folder: Path) -> Finding:
 def compiler() -> Finding:
     """Return the C++ compiler that kernels and compiled networks are made with."""
     asked = os.environ.get("CXX")
-    names = [asked] if asked else ["g++", "clang++"]
+    words = (asked or "").split() or [""]  # CXX may be a command with words: "ccache g++"
+    names = words[:1] if asked else ["g++", "clang++"]
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:
         lost = "without one, the runtimes aot and compile and compiled kernels are not available"
@@ -92,7 +93,8 @@ def compiler() -> Finding:
             return Finding("compiler", f"CXX is {asked}, which is not there", remedy)
         return Finding("compiler", f"none (g++, clang++): {lost}")
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
+        asking = [path, *words[1:], "--version"]
+        done = subprocess.run(asking, capture_output=True, text=True, timeout=10)
         said = (done.stdout or done.stderr).strip().splitlines()
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("compiler", f"{path} does not answer ({error})", "set CXX to one that does")

@@ -144,6 +144,8 @@ def about_trial(snapshot: Snapshot, trial: Trial, candidate: Space, task: Task) 
     if not classes and isinstance(task.shape.outputs, int):
         classes = tuple(str(i) for i in range(task.shape.outputs))
     machine = snapshot.provenance.get("machine", {})
+    # What scores are a mean over: samples, unless the task scores something larger.
+    scored = getattr(task, "scored", task.size)
     values = {**trial.card, **trial.values}
     return About(
         study=snapshot.name,
@@ -159,7 +161,7 @@ def about_trial(snapshot: Snapshot, trial: Trial, candidate: Space, task: Task) 
         task=task.name,
         classes=tuple(classes),
         preprocessing=described,
-        sizes={"valid": task.size("valid"), "test": task.size("test")},
+        sizes={"valid": scored("valid"), "test": scored("test")},
         valid={name: trial.values[name] for name in task.metrics if name in trial.values},
         test=dict(final.test) if final else {},
         costs={

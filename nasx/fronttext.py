@@ -43,7 +43,9 @@ def _difference(score: dict[str, Any]) -> str:
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:
-    """Say once for each: replicates that failed, controls that failed or are missing."""
+    """Say once for each: replicates and controls that failed, and who is slower than uncut."""
+    from nasx.results.scanned import slower_text
+
     lines, without = [], dict[str, list[str]]()
     for entry in entries:
         name, control = entry["trial"], entry.get("control")
@@ -53,6 +55,8 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
         elif control:
             lost += [("its control with ", f) for f in control["failed"]]
         lines += [f"{name}: {whose}seed {f['seed']} failed: {f['reason']}" for whose, f in lost]
+        slower = slower_text(name, entry.get("whole", {}))
+        lines += [slower] if slower else []
     lines += [
         f"{', '.join(names)}: no comparison with a control: {reason}"
         for reason, names in without.items()

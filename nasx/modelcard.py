@@ -19,7 +19,8 @@ class About:
 
     `recipe` is the outline of its training, `decisions` the structural choices taken there.
     `preprocessing` says how a sample becomes an input: "resize" in words, "mean" and "deviation"
-    per channel of pixels in [0, 255]; empty where the task does not say. `sizes` counts the
+    per channel of pixels in [0, 255]; for images to restore "images" in words, and what is "spoilt"
+    at which "scales", head by head; empty where the task does not say. `sizes` counts the
     samples behind the scores `valid` and `test`. `costs` are values of the axes table.
     `latency` is the quiet pass's (see `nasx.trial.Final`), or None. `kernels` names what layers
     with operators of their own run on, by layer.
@@ -98,7 +99,7 @@ def _scores(about: About) -> str:
     for split, scores in (("valid", about.valid), ("test", about.test)):
         n = about.sizes.get(split, 0)
         for name, value in scores.items():
-            text = f"{name} {value:.2f}"
+            text = f"{name} {value:.4f}" if name.startswith("ssim") else f"{name} {value:.2f}"
             if name == "top1" and n:
                 text += f" % ± {standard_error(value, n):.2f} (binomial standard error)"
             rows.append(f"| {split} | {n or ''} | {text} |")
@@ -151,7 +152,9 @@ def _kernels(about: About) -> str:
 def _input(about: About, shape: tuple[int, ...]) -> str:
     lines = [f"Input: float32 (N, {_sides(shape, ', ')}), any batch size N."]
     known = about.preprocessing
-    if known:
+    if "images" in known:
+        lines += _restoring(known)
+    elif known:
         lines.append(f"1. {known['resize']}")
         lines.append("2. Per channel: (pixel - mean) / deviation, pixels in 0 to 255, with")
         lines.append(f"   - mean {_numbers(known['mean'])}")
@@ -166,13 +169,28 @@ def _input(about: About, shape: tuple[int, ...]) -> str:
     return "\n".join(lines)
 
 
+def _restoring(known: Mapping[str, Any]) -> list[str]:
+    """Return the lines on images to restore: what goes in and what comes out."""
+    lines = [f"Images are {known['images']} Channels first.", "What it restores, by head:"]
+    lines += [f"- {_line(words)}" for words in known["spoilt"]]
+    larger = [f"{scale} times" for scale in known["scales"] if scale > 1]
+    size = f"{' or '.join(larger)} as high and wide" if larger else "of the same size"
+    lines.append(f"\nOutput: images in [0, 1], {size}; cut off what lies beyond, times 255, round.")
+    return lines
+
+
 def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
     lines = ["import numpy as np", "import onnxruntime", ""]
     known = about.preprocessing
+    pixels = (1, *shape[1:], shape[0])
     if known:
-        pixels = (1, *shape[1:], shape[0])
+        lines.append(
+            f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)"
+        )
+    if "images" in known:
+        lines.append("inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255")
+    elif known:
         lines += [
-            f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)",
             f"mean = np.array([{_numbers(known['mean'])}], np.float32)",
             f"deviation = np.array([{_numbers(known['deviation'])}], np.float32)",
             "inputs = ((pixels - mean) / deviation).transpose(0, 3, 1, 2)",
@@ -183,8 +201,12 @@ def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
         'session = onnxruntime.InferenceSession("model.onnx")',
         "name = session.get_inputs()[0].name",
         "output = session.run(None, {name: np.ascontiguousarray(inputs)})[0]",
-        "print(output.argmax(1))" if about.classes else "print(output.shape)",
     ]
+    if "images" in known:
+        lines.append("images = (output.clip(0, 1) * 255).round().astype(np.uint8)")
+        lines.append("print(images.transpose(0, 2, 3, 1).shape)")
+    else:
+        lines.append("print(output.argmax(1))" if about.classes else "print(output.shape)")
     return lines
 
 

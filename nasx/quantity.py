@@ -43,12 +43,14 @@ def amount(axis: str, value: float | None) -> str:
         return "–"
     unit = AXES[axis].unit if axis in AXES else ""
     shown = SYMBOLS.get(unit, unit)
-    if unit in ("%", "dB"):
+    if unit == "%":
         return f"{value:.1f} {shown}"
+    if unit == "dB":  # papers compare hundredths
+        return f"{value:.2f} {shown}"
     if unit in FIXED:
         return f"{digits(value)} {shown}"
     if axis in AXES and AXES[axis].kind == "score":
-        return f"{value:.3f}"
+        return f"{value:.4f}" if axis == "ssim" else f"{value:.3f}"
     text = count(value)
     if unit == "byte":
         return text + ("B" if text[-1].isalpha() else " B")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasx.shape import Shape
-from nasx.tasks.base import Batch, Task
+from nasx.tasks.base import Batch, Task, answer
 
 # That statistics are taken from, at most. 2048 moved top-1 by 0.2 points in the mean (48 scores of
 # 16 small CIFAR-10 networks) at twice the cost; 128 moved it by 0.6.
@@ -40,7 +40,7 @@ def recalibrate(model: nn.Module, task: Task, shape: Shape, batch: int, seed: in
     size = min(batch, task.size("train"), SAMPLES)
     stream = task.batches("train", shape, size, torch.Generator().manual_seed(seed))
     for few in islice(stream, SAMPLES // size):
-        model(moved(few, device).inputs)
+        answer(model, moved(few, device), task.shape)
     for layer, buffers, momentum in zip(layers, before, momenta, strict=True):
         layer.momentum = momentum
         if layer.num_batches_tracked == 0:
@@ -64,7 +64,7 @@ class OnDevice(nn.Module):
         super().__init__()
         self.model, self.device = model, device
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the network's output on the CPU."""
-        output: Tensor = self.model(inputs.to(self.device, non_blocking=True))
+    def forward(self, inputs: Tensor, *head: str) -> Tensor:
+        """Return the network's output on the CPU; `head` where the task has several."""
+        output: Tensor = self.model(inputs.to(self.device, non_blocking=True), *head)
         return output.cpu()

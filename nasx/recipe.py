@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.shape import Shape
-from nasx.tasks.base import Batch, Task
+from nasx.tasks.base import Batch, Task, answer
 
 
 @dataclass
@@ -91,7 +91,7 @@ def one_cycle(warm: float = 0.2, floor: float = 0.01) -> Callable[[float], float
 
 def task_loss(state: State) -> Tensor:
     """Return the task's own loss of the main network on the current batch."""
-    return state.task.loss(state.model(state.batch.inputs), state.batch)
+    return state.task.loss(answer(state.model, state.batch, state.task.shape), state.batch)
 
 
 def model_parameters(state: State) -> Iterable[nn.Parameter]:

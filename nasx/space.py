@@ -15,8 +15,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from nasx.domain import Choice, Domain, Each, Integer, Real, Value, When
 from nasx.errors import SpaceError
@@ -80,6 +80,16 @@ class Published:
     tolerance: float = 0.0
     source: str = ""
     counted: str = "deployed"
+
+
+class Part(NamedTuple):
+    """A part of a network whose channels may be changed alone: now, and all it could have.
+
+    `widths` rise and hold `width`.
+    """
+
+    width: int
+    widths: Sequence[int]
 
 
 @dataclass_transform(
@@ -172,6 +182,24 @@ class Space:
     def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
         """Return numbers for the report about what the technique did."""
         return {}
+
+    def parts(self, shape: TaskShape) -> dict[str, Part]:
+        """Return the parts whose widths may be changed one by one, by name, or nothing.
+
+        Widths around a candidate's own are timed for steps of latency (see `results.steps`).
+        """
+        return {}
+
+    def resized(self, widths: Mapping[str, int], shape: TaskShape) -> Self:
+        """Return this candidate with these channels in the parts named, all else as it is."""
+        raise SpaceError(f"{type(self).__name__} names parts: write resized(widths, shape) too")
+
+    def whole(self, shape: TaskShape) -> Self | None:
+        """Return the network that this one was cut from, or None where it was cut from none.
+
+        Who measures slower than that is told so.
+        """
+        return None
 
     @classmethod
     def from_axes(cls, values: Mapping[str, float], macs: int, shape: TaskShape) -> Self:

@@ -28,7 +28,7 @@ def runtime_faults(
 
     if not wants_latency(study) or study.measure.runtime not in WITHOUT:
         return
-    for name, candidate in _starts(study, classes):
+    for name, candidate in starts(study, classes):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -41,7 +41,8 @@ def runtime_faults(
             return
 
 
-def _starts(study: Study, classes: list[type[Space]]) -> Iterator[tuple[str, Space]]:
+def starts(study: Study, classes: list[type[Space]]) -> Iterator[tuple[str, Space]]:
+    """Yield the candidates that a search begins with, each with what it is in words."""
     for cls in classes:
         domains = registry.study_domains(study, cls)
         for name in study.search.start:

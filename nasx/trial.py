@@ -107,7 +107,8 @@ class Final:
 
     `latency` holds median_ms (calibrated), min_ms, q1_ms, q3_ms, cpu_share, contended, samples,
     runtime, device, batch, threads, and the trials in same_as, whose latencies cannot be told from
-    this one's. `fault` says why it could not be timed.
+    this one's; and "whole" where it was cut from a whole network: that one's macs and ms, and how
+    this one stands to it. `fault` says why it could not be timed.
     """
 
     number: int

@@ -10,9 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from nasx.assets import ANEW
 from nasx.errors import NasxError
-
-ANEW = "delete it to begin anew"
 
 
 def pack(tensors: Mapping[str, Tensor], **notes: str) -> bytes:
@@ -27,20 +26,21 @@ def pack(tensors: Mapping[str, Tensor], **notes: str) -> bytes:
     return to_bytes(plain, metadata=notes)
 
 
-def unpack(path: Path, mend: str = ANEW) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack(path: Path, remedy: str = ANEW) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file; NasxError if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error, mend) from error
+        raise unreadable(path, error, remedy) from error
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, remedy: str = "") -> None:
     """Load tensors into a network; NasxError names what is missing, unexpected or misshapen."""
     faults = misfit(model.state_dict(), tensors)
     if faults:
-        raise NasxError(f"{source} does not fit the network: {faults}")
+        also = f"; {remedy}" if remedy else ""
+        raise NasxError(f"{source} does not fit the network: {faults}{also}")
     model.load_state_dict(dict(tensors))
 
 
@@ -59,10 +59,10 @@ def misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{what}: {_few(names)}" for what, names in found if names)
 
 
-def unreadable(place: Path, error: Exception, mend: str = ANEW) -> NasxError:
-    """Return the error for a file that cannot be read as what it should be, and what to do."""
+def unreadable(place: Path, error: Exception, remedy: str = ANEW) -> NasxError:
+    """Return the error for a file that cannot be read as what it should be."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return NasxError(f"{place}: cannot be read ({reason}); {mend}")
+    return NasxError(f"{place}: cannot be read ({reason}); {remedy}")
 
 
 def _few(names: Iterable[str], most: int = 4) -> str:

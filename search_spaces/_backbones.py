@@ -38,7 +38,7 @@ class MeanAndMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return mean + maximum over the places."""
-        return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)
+        return x.mean((2, 3), True) + x.amax((2, 3), True)
 
 
 POOLS: dict[str, Callable[[], nn.Module]] = {

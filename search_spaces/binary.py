@@ -21,8 +21,9 @@ from nasx.space import Published, Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
 from search_spaces._backbones import Plan, conv, network, stage_of
 from search_spaces._bases import micro, scaled
-from search_spaces._layers.binary import BinaryConv2d, sign
+from search_spaces._layers.binary import BinaryConv2d
 from search_spaces._layers.mapping import FilterMapping, unbiased_loss
+from search_spaces._layers.signs import sign
 from search_spaces._layers.xnor import XnorConv2d
 from search_spaces._resnets import ResNetPlan, cifar_repeats, resnet, resnet18
 from search_spaces._vgg import VggPlan, vgg

@@ -13,7 +13,7 @@ from nasx.cost.card import card_of
 from nasx.errors import SpaceError
 from nasx.shape import TaskShape
 from nasx.training import Training
-from search_spaces._layers.binary import sign
+from search_spaces._layers.signs import sign
 from search_spaces._layers.xnor import XnorConv2d
 from search_spaces.binary import Binary, binary_layers, clamp, refresh
 

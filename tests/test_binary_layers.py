@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from search_spaces._layers import binary
-from search_spaces._layers.binary import BinaryConv2d, approximated, clipped, sign, whole
+from search_spaces._layers.binary import BinaryConv2d
 from search_spaces._layers.mapping import FilterMapping, symmetric_loss, unbiased_loss
+from search_spaces._layers.signs import approximated, clipped, sign, whole
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lns_unbiased_loss.json").read_text())
 RHO = st.floats(0, 0.45)

@@ -13,7 +13,7 @@ from nasx.errors import SpaceError
 from nasx.recipe import Phase, Recipe, Step, task_loss
 from nasx.registry import space as find
 from nasx.shape import TaskShape
-from nasx.space import Published, Space, choice, integer, when
+from nasx.space import Part, Published, Space, choice, integer, when
 
 SHAPE = TaskShape("classify", (1, 8, 8), 4)
 
@@ -40,6 +40,10 @@ def said(space):
 
 def test_a_sound_space_has_no_fault():
     assert said(Sound) == []
+
+
+def test_a_sound_space_with_parts_has_no_fault():
+    assert said(Resizes) == []
 
 
 def test_candidates_are_the_baseline_the_ends_and_five_drawn():
@@ -124,6 +128,52 @@ class Unlike(Sound):
         return dataclasses.replace(self, width=4)
 
 
+class Resizes(Sound):
+    """A sound one with parts."""
+
+    def parts(self, shape):
+        return {"hidden": Part(self.width, (4, 8, 12))}
+
+    def resized(self, widths, shape):
+        return dataclasses.replace(self, width=widths["hidden"])
+
+    def whole(self, shape):
+        return dataclasses.replace(self, width=12)
+
+
+class Unresized(Sound):
+    def parts(self, shape):
+        return {"hidden": Part(self.width, (4, 8, 12))}
+
+
+class Unordered(Resizes):
+    def parts(self, shape):
+        return {"hidden": Part(self.width, (12, 8, 4))}
+
+
+class Stuck(Resizes):
+    def resized(self, widths, shape):
+        return self
+
+
+class Inverse(Resizes):
+    def resized(self, widths, shape):
+        return dataclasses.replace(self, width=16 - widths["hidden"])
+
+    def parts(self, shape):
+        return {"hidden": Part(16 - self.width, (4, 8, 12))}
+
+
+class Retrained(Resizes):
+    def resized(self, widths, shape):
+        return dataclasses.replace(self, kind="tanh", width=widths["hidden"])
+
+
+class Halved(Resizes):
+    def whole(self, shape):
+        return dataclasses.replace(self, width=4)
+
+
 class Infinite(Sound):
     def diagnose(self, model, task):
         return {"spread": float("inf")}
@@ -194,6 +244,12 @@ class Mumbling(Sound):
         (Climbs, "training", "20 steps took the loss from"),
         (Stubborn, "repair", "left the MACs above"),
         (Unlike, "control", "more than 2% off"),
+        (Unresized, "parts", "Unresized names parts: write resized(widths, shape) too"),
+        (Unordered, "parts", "the widths of 'hidden' must rise and hold its own, 8"),
+        (Stuck, "parts", "'hidden' resized to 4 says it is 8"),
+        (Inverse, "parts", "MACs do not rise with the width of 'hidden': [816, 544, 272]"),
+        (Retrained, "parts", "resized to its own width, 8, of 'hidden' it is another network"),
+        (Halved, "whole", "has fewer MACs than what was cut from it"),
         (Infinite, "diagnose", "'spread' is inf"),
         (Alien, "tasks", "'translate' is no kind of task"),
         (Unnamed, "name", "use lower-case letters"),

@@ -83,6 +83,10 @@ def test_the_compiler_is_the_one_that_would_be_used(monkeypatch, tmp_path):
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert compiler() == Finding("compiler", f"clang version 99 ({fake}); to use it: CXX=clang++")
+    fake.write_text('#!/bin/sh\necho "$@"\n')
+    monkeypatch.setenv("CXX", "clang++ -Qunused-arguments")
+    assert compiler().state == f"-Qunused-arguments --version ({fake})"
+    monkeypatch.delenv("CXX")
     fake.write_text("#!/bin/sh\nexit 3\n")
     assert compiler().state == f"{fake} ends with code 3"
     monkeypatch.setenv("CXX", "icpx")
@@ -117,6 +121,9 @@ def test_a_held_lock_is_seen_and_left_alone(run):
 
 
 def test_missing_files_and_records_are_told(run, tmp_path):
+    assert "latency steps" not in states(run)
+    (run / "steps.json").write_text("{")
+    assert states(run)["latency steps"].state == "steps.json cannot be read"
     (run / "provenance.json").unlink()
     assert "missing provenance.json" in states(run)["files"].state
     copy = shutil.copytree(run, tmp_path / "copy")

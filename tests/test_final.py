@@ -11,6 +11,7 @@ from nasx.cost.latency import Latency, Timed
 from nasx.files import read_json, read_json_lines, write_json
 from nasx.results import final
 from nasx.results.front import front
+from nasx.shape import TaskShape
 from nasx.trial import Final
 from test_front import THREE, snapshot, trial
 
@@ -46,6 +47,8 @@ class Task:
 
 
 class Trained:
+    shape = TaskShape("classify", (3, 16, 16), 3)
+
     def __init__(self) -> None:
         self.task = Task()
 

@@ -11,6 +11,7 @@ from torch import nn
 from nasx.cost.card import card_of
 from nasx.errors import SpaceError
 from search_spaces._coupling import Mode, coupled
+from search_spaces._pruned_points import DENSE, POINTS
 from search_spaces._resnets import ResNetPlan, cifar_repeats, large_resnet, resnet
 from search_spaces._surgery import kept_counts, slim
 
@@ -78,6 +79,15 @@ def test_shortcuts_without_parameters():
     (name, ratio, *numbers), (_, p, *gone) = *GOLDEN["option_a"], *GOLDEN["option_a_removed"]
     assert list(counted(name, ratio, shortcut="pad")) == numbers
     assert removed(name, p, shortcut="pad") == pytest.approx(gone, abs=0.006)
+
+
+def test_the_table_for_spaces_is_the_golden_one():
+    names = {n.replace("_cifar", ""): n for n in NAMES}
+    for point in POINTS:
+        assert counted(names[point.network], point.ratio) == (point.params, point.macs)
+        assert point.shape.input == dense(names[point.network])[1]
+    assert {n: counted(names[n], 0.0) for n in DENSE} == DENSE
+    assert {(p.network, p.row[0]) for p in POINTS} >= {(n, w) for n, w, *_ in GOLDEN["paper"]}
 
 
 def test_sizes_of_large_networks_that_are_not_there():

@@ -44,6 +44,20 @@ class Split(nn.Module):
         return (a + self.body(b * self.scale)) / 2
 
 
+class Fewer(nn.Module):
+    """Few channels of a convolution in their places among as many as came, every other pixel."""
+
+    def __init__(self, channels, few):
+        super().__init__()
+        self.few = nn.Conv2d(channels, few, 1)
+        places = torch.tensor([min(i, few) for i in range(channels)])
+        self.register_buffer("places", places, persistent=False)
+
+    def forward(self, x):
+        few = self.few(x)
+        return x + F.pad(few, (0, 0, 0, 0, 0, 1)).index_select(1, self.places)
+
+
 @st.composite
 def networks(draw):
     """Plain convolutional networks, and an image (odd sizes too) for each."""
@@ -64,12 +78,14 @@ def networks(draw):
         if draw(st.booleans()):
             layers.append(nn.BatchNorm2d(channels, affine=draw(st.booleans())))
         layers.append(ACTIVATIONS[draw(st.sampled_from(sorted(ACTIVATIONS)))]())
-        match draw(st.sampled_from(["gate", "residual", "pool", "split", "nothing"])):
+        match draw(st.sampled_from(["gate", "residual", "pool", "split", "fewer", "nothing"])):
             case "gate":
                 layers.append(Gate(channels, 2))
             case "residual":
                 body = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(True))
                 layers.append(Residual(body, draw(st.sampled_from([None, nn.Identity()]))))
+            case "fewer":
+                layers.append(Fewer(channels, draw(st.integers(1, channels))))
             case "pool":
                 layers.append(POOLS[draw(st.sampled_from(sorted(POOLS)))]())
             case "split":
@@ -190,6 +206,9 @@ UNUSUAL = {  # name: (network, the MACs of the walk)
     ),
     "alpha": (lambda: Call(lambda m, x: torch.add(x, x, alpha=2)), 0),
     "rounding": (lambda: Call(lambda m, x: torch.div(x, 2, rounding_mode="floor")), 0),
+    "padding by edges": (lambda: Call(lambda m, x: F.pad(x, (1, 1, 0, 0), mode="replicate")), 0),
+    "padding by one": (lambda: Call(lambda m, x: F.pad(x, (1, 1), value=1.0)), 0),
+    "padding taken away": (lambda: Call(lambda m, x: F.pad(x, (-1, 1))), 0),
     "padding by name": (lambda: nn.Conv2d(3, 4, 3, padding="same"), 2 * 4 * 16 * 27),
     "looks at the device": (
         lambda: Call(
@@ -217,6 +236,13 @@ def test_what_is_unusual_is_left_to_the_walk(name):
     assert state(model) == before
     assert found is None
     assert count(model, x).macs == macs
+
+
+def test_places_that_are_not_there_are_left_to_the_walk():
+    model = Fewer(3, 2)
+    assert quick_count(model, (torch.ones(IMAGE),)) is not None
+    model.places[1] = 3
+    assert quick_count(model, (torch.ones(IMAGE),)) is None
 
 
 @pytest.mark.parametrize(

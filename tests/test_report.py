@@ -216,7 +216,9 @@ def test_numbers_are_written_for_people() -> None:
     assert amount("bytes", 480_000) == "480 kB"
     assert amount("bytes", 12) == "12 B"
     assert amount("energy_uj", 6.389) == "6.39 µJ"
-    assert amount("ssim", 0.9123) == "0.912"
+    assert amount("ssim", 0.91234) == "0.9123"
+    assert amount("psnr", 33.657) == "33.66 dB"
+    assert amount("ap", 0.4236) == "0.424"
     assert amount("macs", None) == amount("macs", float("nan")) == "–"
     assert count(999_600) == "1.00 M"
     assert brief(12_000) == "12 k"
@@ -356,3 +358,13 @@ def test_what_a_cost_card_and_the_quiet_pass_warn_of_is_said(tmp_path):
         "Its latency could not be measured: cannot be written as ONNX"
     ]
     assert rows["t0002"]["notes"] == []
+
+
+def test_a_member_slower_than_what_it_was_cut_from_is_told(pages: Pages) -> None:
+    words = Page(pages["many"][1]).words
+    said = "t0002 measures slower than the whole network it was cut from, by 5 to 20 % (99 %"
+    assert said in words.replace("\u00a0", " ")
+    assert "slower than the whole" not in Page(pages["one"][1]).words
+    record = pages["many"][0]
+    (card,) = [c for c in findings(record, record.study) if c.number == 2]
+    assert card.sentences[-1].startswith("It measures slower than the whole network")

@@ -143,7 +143,7 @@ def test_a_dense_checkpoint_that_does_not_fit_is_said_in_one_sentence(folder, tm
     with pytest.raises(NasxError, match=r"of another shape: stages\.0"):
         load_assets(candidate.needs(TASK.shape), {"dense": wrong}, folder, TASK)
     wrong.write_bytes(b"PK\x03\x04 a pickle")
-    with pytest.raises(NasxError, match=r"cannot be read .*give a safetensors file"):
+    with pytest.raises(NasxError, match=r"cannot be read .*give weights of scop"):
         load_assets(candidate.needs(TASK.shape), {"dense": wrong}, folder, TASK)
 
 

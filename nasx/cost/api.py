@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nasx.tasks.base import Task
 
 SMALL_IMAGES = TaskShape("classify", (3, 64, 64), 10)  # where nobody names a task
+SMALL_PATCHES = TaskShape("restore", (3, 32, 32), ("x2",))
 
 
 def cost(
@@ -39,9 +40,9 @@ def cost(
 
     `space` is a name, "./file.py:Class", a class (the baseline, with `values` set by field or
     flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
-    given. Without a task: small colour images, or the first published point's shape where the
-    space does not classify. `energy` is the model of energy: arithmetic, or with moving. Raises
-    SpaceError for names and values that are not there.
+    given. Without a task: small colour images to classify, or to enlarge by 2, or the first
+    published point's shape where the space does neither. `energy` is the model of energy:
+    arithmetic, or with moving. Raises SpaceError for names and values that are not there.
     """
     from nasx.cost.card import card_of
 
@@ -174,9 +175,12 @@ def _shape(task: str | Mapping[str, Any] | Task | TaskShape | None) -> TaskShape
 def _default_shape(cls: type[Space]) -> TaskShape:
     if "classify" in cls.tasks:
         return SMALL_IMAGES
+    if "restore" in cls.tasks:
+        return SMALL_PATCHES
     if cls.published:
         return cls.published[0].shape
-    raise SpaceError(f"space '{cls.name}' does not classify: say on which task it is to be counted")
+    kinds = ", ".join(cls.tasks)
+    raise SpaceError(f"space '{cls.name}' is for {kinds}: say on which task it is to be counted")
 
 
 def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:

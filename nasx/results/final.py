@@ -7,36 +7,33 @@ the test split. Everything is kept per trial (final.json), so a stop loses only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 from nasx.files import read_json, write_json
 from nasx.results.front import front, near_front
+from nasx.results.quiet import Note, time_quietly
+from nasx.results.wholes import Wholes
 from nasx.run import Run
 from nasx.trial import Final, Snapshot, Trial
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasx.cost.latency import Timed
     from nasx.search.trained import Trained
     from nasx.shape import Shape
-    from nasx.study import Study
-
-Note = Callable[[str], None]
-
-PASSES = 20  # of the quiet pass: twice the usual, to tell neighbours apart
-TRIES = 3  # measurements at most, while other work disturbs them
 
 
 def finish(run: Run, trained: Trained, note: Note) -> None:
     """Measure what a result needs and write front.json, rule.json and report.html."""
+    from nasx.results.scanned import keep_steps
+
     snapshot = run.snapshot()
     if front(snapshot):
         _quiet(run, trained, snapshot, note)
+        keep_steps(run, trained.shape, note)
         _test(run, trained, note)
     write_results(run, note)
 
@@ -81,8 +78,13 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     networks: dict[str, tuple[nn.Module, Shape]] = {}
     for number in numbers:
         networks[f"t{number:04d}"] = _network(run, trained, snapshot, number)
-    timed = _timed(networks, snapshot.study, run.path / "latency.jsonl", note)
-    same = indistinct({name: found.by_pass for name, found in timed.latencies.items()})
+    wholes = Wholes(snapshot, numbers, trained.shape, note)
+    beside = {name: (n.model, n.shape) for name, n in wholes.networks.items()}
+    study = snapshot.study
+    timed = time_quietly(
+        {**networks, **beside}, study.measure, study.search.seed, run.path / "latency.jsonl", note
+    )
+    same = indistinct({n: timed.latencies[n].by_pass for n in networks if n in timed.latencies})
     for line in (*_unlike(timed.faults), *_alike(same)):
         note(line)
     # Milliseconds of two passes, days or machines apart, must not meet on one front.
@@ -92,33 +94,16 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     for number, role in numbers.items():
         name = f"t{number:04d}"
         latency = timed.latencies.get(name)
-        found = {**latency.to_json(), "same_as": list(same[name])} if latency else None
+        found: dict[str, Any] | None = None
+        if latency:
+            found = {**latency.to_json(), "same_as": list(same[name])}
+            found |= wholes.beside(number, timed.latencies)
         _keep(run, number, role=role, latency=found, fault=timed.faults.get(name))
 
 
 def _repeated(snapshot: Snapshot) -> list[Trial]:
     again = {t.replicate_of for t in snapshot.trials}
     return [t for t in snapshot.trials if t.number in again]
-
-
-def _timed(
-    networks: dict[str, tuple[nn.Module, Shape]], study: Study, raw: Path, note: Note
-) -> Timed:
-    """Time networks; what other work disturbed is measured again, and the best kept and told."""
-    from nasx.cost.latency import time_each
-
-    tries: list[Timed] = []
-    for turn in range(TRIES):
-        seed = study.search.seed + turn
-        tries.append(time_each(networks, study.measure, seed=seed, passes=PASSES, raw=raw))
-        if not tries[-1].contended:
-            return tries[-1]
-        left = TRIES - 1 - turn
-        note(
-            f"latency: other work disturbed the measurement ({tries[-1].room:.0%} of the CPU it "
-            f"needs was free); {'measuring again' if left else 'its values are marked contended'}"
-        )
-    return max(tries, key=lambda timed: timed.room)
 
 
 def _unlike(faults: dict[str, str]) -> list[str]:

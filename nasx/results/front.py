@@ -66,7 +66,8 @@ def front(run: Run | Snapshot | Path | str, *, latency: Timing | None = None) ->
     the trials whose measured latency cannot be told from this one's.
     "membership" is the probability of standing on the front (`membership.membership`), None without
     any replicate. "failed" lists replicates that failed, and "control" has the difference from the
-    control (`controls.against_control`), where there are any.
+    control (`controls.against_control`), where there are any. "whole" has the network that it was
+    cut from and how its latency stands to that one's (`wholes.Wholes.beside`), where it was cut.
     """
     snapshot = snapshot_of(run)
     observed = observations(snapshot, latency or timing(snapshot))
@@ -218,4 +219,6 @@ def _entry(observed: Observation, snapshot: Snapshot, chance: float | None) -> E
         final = snapshot.finals.get(trial.number)
         if observed.latency == "measured" and final and final.latency:
             entry["same_as"] = list(final.latency.get("same_as", ()))
+            if "whole" in final.latency:
+                entry["whole"] = final.latency["whole"]
     return entry

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from nasx.shape import Boxes, Shape, TaskShape
 
-__all__ = ["Batch", "Boxes", "Shape", "Split", "Task", "TaskShape"]
+__all__ = ["Batch", "Boxes", "Shape", "Split", "Task", "TaskShape", "answer"]
 
 Split = Literal["train", "valid", "test"]
 
@@ -21,12 +21,21 @@ Split = Literal["train", "valid", "test"]
 class Batch:
     """What one step sees: `inputs` (N, C, H, W) float32, `targets` by name, and the head asked.
 
-    Class targets are `targets["label"]` (N,) int64.
+    Class targets are `targets["label"]` (N,) int64, images `targets["image"]` (N, C, H, W).
     """
 
     inputs: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     head: str = ""
+
+
+def answer(model: nn.Module, batch: Batch, shape: TaskShape) -> Any:
+    """Return what a network answers to a batch: all calls of a task's network go this way.
+
+    Where the task has several heads by name, the network is called with the batch's.
+    """
+    several = isinstance(shape.outputs, tuple) and len(shape.outputs) > 1
+    return model(batch.inputs, batch.head) if several else model(batch.inputs)
 
 
 class Task(Protocol):

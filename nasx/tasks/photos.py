@@ -72,14 +72,15 @@ class Plan:
 
 @functools.cache
 def photograph(name: str) -> Bytes:
-    """Return an embedded photograph (H, W, 3) uint8."""
+    """Return an embedded photograph (H, W, 3) uint8; a grey one in three equal channels."""
     if name in OF_SCIKIT_LEARN:
         from sklearn.datasets import load_sample_image
 
         return np.asarray(load_sample_image(f"{name}.jpg"))
     import skimage.data
 
-    return np.asarray(getattr(skimage.data, name)())[..., :3]
+    image = np.asarray(getattr(skimage.data, name)())
+    return np.stack([image] * 3, axis=-1) if image.ndim == 2 else image[..., :3]
 
 
 def plan(split: Split, count: int) -> Plan:

@@ -17,26 +17,12 @@ from nasx.errors import NasxError
 from search_spaces._layers.levels import decoded
 from search_spaces._layers.packing import demand_width
 from search_spaces._layers.quantised import QuantisedConv2d
+from search_spaces._layers.signs import clipped
 
 Rounding = Literal["dorefa", "ste"]
 Act = Literal["dorefa", "pact"]
 WIDEST = 3.0  # where PACT's alpha starts: nearly all of a normalised activation
 LEAST = 0.05  # below which alpha may not fall
-
-
-class _Sign(torch.autograd.Function):
-    """Sign with sign(0) = +1; the gradient passes within [-1, 1]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.where(x >= 0, 1.0, -1.0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        passed: Tensor = gradients[0] * (x.abs() <= 1)
-        return passed
 
 
 class _Step(torch.autograd.Function):
@@ -78,8 +64,7 @@ class Signs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return -1 or +1 for every element."""
-        y: Tensor = _Sign.apply(x)  # type: ignore[no-untyped-call]
-        return y
+        return clipped(x)
 
 
 class Steps(nn.Module):

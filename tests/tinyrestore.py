@@ -1,0 +1,70 @@
+"""A small space that restores images: two convolutions beside the enlarged input."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasx.errors import SpaceError
+from nasx.recipe import Recipe, standard
+from nasx.shape import TaskShape
+from nasx.space import Space, integer
+
+
+class Shared(nn.Module):
+    """One body and a last layer for each head; without a head's name the first answers."""
+
+    def __init__(self, width: int, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.scales = {head: int(head[1]) if head[0] == "x" else 1 for head in heads}
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU())
+        self.lasts = nn.ModuleDict(
+            {h: nn.Conv2d(width, 3 * s * s, 3, padding=1) for h, s in self.scales.items()}
+        )
+        for last in self.lasts.values():
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, inputs: Tensor, head: str = "") -> Tensor:
+        name = head or next(iter(self.scales))
+        scale = self.scales[name]
+        answer: Tensor = F.pixel_shuffle(self.lasts[name](self.body(inputs)), scale)
+        return answer + F.interpolate(inputs, scale_factor=float(scale), mode="nearest")
+
+
+class TinyRestore(Space):
+    """Restores whatever the task names."""
+
+    name = "tiny-restore"
+    tasks: ClassVar[tuple[str, ...]] = ("restore",)
+    width: int = integer(4, 16, step=4, default=8)
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        return Shared(self.width, tuple(shape.outputs))
+
+    def recipe(self, shape: TaskShape) -> Recipe:
+        return standard(5e-3, 0.0, batch=16)
+
+
+class OnlyTwice(TinyRestore):
+    """Enlarges by 2 and by nothing else."""
+
+    name = "only-twice"
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        if shape.outputs != ("x2",):
+            raise SpaceError(f"only-twice enlarges by 2; the task asks for {shape.outputs}")
+        return super().build(shape)
+
+
+class Careless(TinyRestore):
+    """Answers x2 whatever the task names, and does not say so."""
+
+    name = "careless"
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        torch.manual_seed(0)
+        return Shared(self.width, ("x2",))
