@@ -1,14 +1,13 @@
 """Pruned networks: which channels can go, and how they are chosen (SCOP, arXiv:2010.10732).
 
-A trained dense network loses whole channels for good and is trained on. What is searched is how
-many channels of what go, and the score that chooses them: SCOP lets every channel compete with the
-same channel fed with knockoffs of the images. Our reading of the paper: see docs/pruning.md.
+A trained dense network loses whole channels for good and is trained on. SCOP lets every channel
+compete with the same channel fed with knockoffs of the images. Our reading: docs/pruning.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -18,11 +17,19 @@ from nasx.assets import Asset
 from nasx.errors import SpaceError
 from nasx.recipe import Phase, Recipe, Step, adamw, one_cycle
 from nasx.shape import TaskShape
-from nasx.space import Published, Space, choice, each, integer, real, when
+from nasx.space import Part, Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
 from search_spaces._channel_scores import COMPETING, OTHERS
 from search_spaces._coupling import Channels, Mode
-from search_spaces._pruned_nets import STAGES, Dense, macs_of, sets_of, slimmed, uniform
+from search_spaces._pruned_nets import (
+    STAGES,
+    Dense,
+    macs_of,
+    published_points,
+    sets_of,
+    slimmed,
+    uniform,
+)
 from search_spaces._pruning import BATCH, DECAY, Kind, Pruning, is_cut, tell, told
 from search_spaces._surgery import Snap, kept_counts, slim
 
@@ -41,11 +48,9 @@ _COMPETING = ("knockoff", "units", "beta_rate", "beta_optimizer", "beta_stop")
 class Scop(Space):
     """How many channels of each layer go, what goes with them, and what chooses them.
 
-    The defaults are the dense network. `ratio` is the share of channels to remove: of all sets,
-    per stage or per set, as `grain` says. `mode` says what hangs together: "scatter" prunes every
-    convolution of a block alone and puts the last one's channels back into the full width, "inner"
-    leaves the last one whole, "group" prunes all that write one residual stream as one, the stem
-    too. Counts that stay are multiples of `align`, on the side that `snap` says.
+    The defaults are the dense network. Ratios are shares of channels to remove: of all sets, per
+    stage or per set, as `grain` says. `mode` says what hangs together (see `coupled`). Counts that
+    stay are multiples of `align`, on the side that `snap` says.
 
     `source` "dense" keeps channels of a dense network that was trained on `dense_samples`,
     "scratch" trains the same widths from the start. `score` chooses the channels. "scop" and
@@ -62,8 +67,6 @@ class Scop(Space):
         "beta_sd.",
         "Knockoffs made by permuting the batch break the swap condition (swap_holds 0); "
         "second-order ones hold it in means and covariances alone.",
-        "A control trained from scratch has not seen the samples that the dense network learnt "
-        "from.",
     )
 
     backbone: str = choice(*STAGES, default="micro")
@@ -165,9 +168,8 @@ class Scop(Space):
 
     def refusal(self, shape: TaskShape) -> str | None:
         """Say that the mode finds nothing to prune in the backbone."""
-        if self.sets() or self._whole():
-            return None
-        return f"mode '{self.mode}' finds nothing to prune in {self.backbone}: take another mode"
+        said = f"mode '{self.mode}' finds nothing to prune in {self.backbone}: take another mode"
+        return None if self.sets() or self._whole() else said
 
     # -- networks ---------------------------------------------------------------------------
 
@@ -183,8 +185,7 @@ class Scop(Space):
     def rebuild(self, shape: TaskShape, decisions: Mapping[str, Any]) -> nn.Module:
         """Return the network, slim once its channels are chosen."""
         model = self.build(shape)
-        if "kept" in decisions:
-            model = slim(model, decisions["kept"], self.mode)
+        model = slim(model, decisions["kept"], self.mode) if "kept" in decisions else model
         tell(model, decisions)
         return model
 
@@ -201,12 +202,8 @@ class Scop(Space):
             return None
         macs, sets = self.macs(shape), sets_of(self.dense(), "group")
         counts = uniform(self.dense(shape), macs)
-        # A touch more than the share itself: its product with the size must not round down.
-        shares = [min(MOST, 1 - counts[s.name] / s.size + 1e-9) for s in sets]
-        ratios = (*shares, *[0.0] * (MOST_LAYERS - len(shares)))
-        same = {"backbone": self.backbone, "width": self.width}
-        asked = {**same, "mode": "group", "grain": "layer", "layer_ratios": ratios}
-        twin = type(self).from_json(asked)
+        mode = {"backbone": self.backbone, "width": self.width, "mode": "group"}
+        twin = type(self).from_json(mode)._left(counts[s.name] / s.size for s in sets)
         return twin if abs(twin.macs(shape) - macs) <= APART * macs else None
 
     def repair(self, shape: TaskShape, limits: Mapping[str, float]) -> Self | None:
@@ -218,11 +215,10 @@ class Scop(Space):
         low, high = 0.0, 1.0
         for _ in range(20):
             middle = (low + high) / 2
-            low, high = (
-                (middle, high) if self._narrower(middle).macs(shape) <= cap else (low, middle)
-            )
+            fits = self._narrower(middle).macs(shape) <= cap
+            low, high = (middle, high) if fits else (low, middle)
         found = self._narrower(low)
-        return found if found.macs(shape) <= cap and found.refusal(shape) is None else None
+        return found if found.macs(shape) <= cap else None
 
     def _narrower(self, part: float) -> Self:
         """Return this candidate with only `part` of what stays of each set."""
@@ -238,19 +234,53 @@ class Scop(Space):
         )
 
     def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
-        """Return what the training found: beta's mean and spread, the swap test, and the score
-        before fine-tuning.
-        """
+        """Return beta's mean and spread, the swap test, and the score before fine-tuning."""
         return told(model)
+
+    def parts(self, shape: TaskShape) -> dict[str, Part]:
+        """Return the stages, each by the channels of its first set that may go."""
+        counts, found = self.counts(), {}
+        for stage, first in self._first().items():
+            widths = {
+                counts[first.name],
+                *range(first.size - int(MOST * first.size), first.size + 1),
+            }
+            found[f"stage {stage}"] = Part(counts[first.name], sorted(widths))
+        return found
+
+    def resized(self, widths: Mapping[str, int], shape: TaskShape) -> Self:
+        """Return this candidate with all sets of these stages at the share of their first."""
+        counts, first = self.counts(), self._first()
+        shares = {s.name: counts[s.name] / s.size for s in self.sets()}
+        for stage, lead in first.items():
+            asked = widths.get(f"stage {stage}", counts[lead.name])
+            if asked != counts[lead.name]:
+                shares |= {s.name: asked / lead.size for s in self.sets() if s.stage == stage}
+        return self if not widths else self._left(shares.values())
+
+    def whole(self, shape: TaskShape) -> Self | None:
+        """Return the dense network, or None where nothing was taken out of it."""
+        dense = type(self).from_json({"backbone": self.backbone, "width": self.width})
+        return dense if self.losing() else None
+
+    def _left(self, shares: Iterable[float]) -> Self:
+        """Return this candidate with these shares of its sets left."""
+        # A touch more is taken than the share: its product with the size must not round down.
+        taken = [min(MOST, max(0.0, 1 - share + 1e-9 * (share < 1))) for share in shares]
+        ratios = (*taken, *[0.0] * (MOST_LAYERS - len(taken)))
+        return replace(self, grain="layer", layer_ratios=ratios, align=1)
+
+    def _first(self) -> dict[int, Channels]:
+        """Return the first set of every stage."""
+        return {s.stage: s for s in reversed(self.sets()) if s.stage is not None}
 
     # -- training ---------------------------------------------------------------------------
 
     def needs(self, shape: TaskShape) -> dict[str, Asset]:
         """Return the dense network that channels are taken from, one for each seed."""
-        if self.source == "scratch":
-            return {}
         dense = Scop.from_json({"backbone": self.backbone, "width": self.width})
-        return {"dense": Asset(dense, self.dense_samples, seed=None)}
+        made = {"dense": Asset(dense, self.dense_samples, seed=None)}
+        return made if self.source == "dense" else {}
 
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW from scratch; else control phase, surgery and fine-tuning."""
@@ -267,22 +297,4 @@ class Scop(Space):
         ).recipe()  # fmt: skip
 
 
-_IMAGENET = TaskShape("classify", (3, 224, 224), 1000)
-_SOURCE = "arithmetic of the released pruning script: C - int(p C) of each convolution of a block"
-
-
-def _published(backbone: str, percent: int, params: int, macs: int) -> Published:
-    fields = {"backbone": backbone, "mode": "scatter", "ratio": percent / 100}
-    shape = _ANY if STAGES[backbone] == 3 else _IMAGENET
-    return Published(f"{backbone}_{percent}", fields, shape, params, macs, source=_SOURCE)
-
-
-Scop.published = (
-    _published("resnet20", 45, 119_045, 18_040_448),
-    _published("resnet32", 45, 204_599, 30_482_048),
-    _published("resnet56", 45, 375_707, 55_365_248),
-    _published("resnet18", 30, 7_097_908, 1_122_402_770),
-    _published("resnet34", 30, 13_139_910, 2_229_369_659),
-    _published("resnet50", 35, 14_617_421, 2_232_573_815),
-    _published("resnet101", 35, 23_716_348, 4_009_299_507),
-)
+Scop.published = published_points()

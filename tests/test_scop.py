@@ -68,6 +68,18 @@ def test_macs_in_closed_form_are_those_of_the_built_network(backbone, mode):
     assert card_of(repaired.decide(repaired.build(SHAPE)), SHAPE.input).macs <= 0.6 * card.macs
 
 
+def test_stages_are_resized_one_by_one_and_the_whole_is_the_dense_network():
+    candidate = Scop(source="dense", grain="stage", stage_ratios=(0.5, 0.25, 0.0, 0.0), align=4)
+    parts = candidate.parts(SHAPE)
+    assert {name: part.width for name, part in parts.items()} == {"stage 0": 12, "stage 1": 32}
+    for width in (2, 11, 20):
+        resized = candidate.resized({"stage 0": width}, SHAPE)
+        assert resized.parts(SHAPE)["stage 0"].width == width
+        assert resized.parts(SHAPE)["stage 1"].width == 32
+    assert candidate.whole(SHAPE).key(SHAPE) == Scop().key(SHAPE)
+    assert Scop().whole(SHAPE) is None
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     st.sampled_from(["micro", "resnet20"]),
