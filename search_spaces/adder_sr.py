@@ -70,7 +70,7 @@ class AdderSr(Space):
     alpha_grain: str = when("activation", POWERS, choice("layer", "channel", default="layer"))
     skip: Skip = choice("none", "nearest", "bicubic", default="bicubic")
     residual: float = when("backbone", ("micro_edsr", "edsr"), choice(0.1, 1.0, default=1.0))
-    rate: float = real(3e-4, 3e-2, log=True, default=4e-3)
+    rate: float = real(3e-4, 3e-2, log=True, default=2e-3)
     adder_rate: float = real(1.0, 30.0, log=True, default=10.0)
 
     def build(self, shape: TaskShape) -> nn.Module:
