@@ -98,7 +98,7 @@ def empty(sentence: str) -> go.Figure:
 
 
 def note(figure: go.Figure, sentence: str) -> None:
-    """Keep a sentence to print under the figure."""
+    """Keep a sentence to print under the figure, or several, one a line."""
     figure.update_layout(meta={"note": sentence})
 
 

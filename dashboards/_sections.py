@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable
 
 from dashboards._data import standing
-from dashboards._markup import esc, head, section, table
-from dashboards._points import Point, points, primary, space_name
+from dashboards._markup import bound, esc, head, section, table
+from dashboards._points import Point, entries, points, primary, space_name
 from dashboards._repeats import chance, seeds_text
 from dashboards._verdict import standard_error
 from nasx.axes import AXES
@@ -43,8 +43,16 @@ def front_table(record: Snapshot, study: Study) -> str:
             heads.append(head(heading(axis), "test", number=True))
     heads += [f'<th scope=col class="field">{esc(f)}</th>' for f in fields]
     rows = "".join(_front_row(p, record, study, axes, tested, fields, sure) for p in found)
-    body = table(heads, rows, "sortable")
+    body = table(heads, rows, "sortable") + _slower(record)
     return section("The front as a table", body, "Click a heading to sort, a row to open it.")
+
+
+def _slower(record: Snapshot) -> str:
+    """Say which members measure slower than the whole networks they were cut from."""
+    from nasx.results.scanned import slower_text
+
+    said = [slower_text(str(e["trial"]), e.get("whole", {})) for e in entries(record)]
+    return "".join(f'<p class="note">{bound(f"{line}.")}</p>' for line in said if line)
 
 
 def _how(axis: str, found: list[Point]) -> str:

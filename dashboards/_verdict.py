@@ -28,6 +28,7 @@ class Finding:
 def findings(record: Snapshot, study: Study) -> list[Finding]:
     """Return the knee, the most accurate and the smallest front member, one card per trial."""
     from nasx.results.front import select
+    from nasx.results.scanned import slower_text
 
     front = entries(record)
     if not front:
@@ -49,6 +50,8 @@ def findings(record: Snapshot, study: Study) -> list[Finding]:
         if baseline:
             sentences.append(against(point, baseline, record, study))
         sentences += _repeated(point, study)
+        slower = slower_text("It", chosen.get("whole", {}))
+        sentences += [f"{slower}."] if slower else []
         if which == "knee" and len(front) < 3:
             sentences.append(f"Taken as {chosen['chosen']}.")
         cards[number] = Finding(label, number, *_headline(point, record, study), tuple(sentences))

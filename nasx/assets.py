@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,19 @@ ANEW = "delete it to begin anew"
 
 @dataclass(frozen=True)
 class Asset:
-    """A trained network of `candidate`, made with `samples` of its own recipe on first demand."""
+    """A trained network of `candidate`, made with `samples` of its own recipe on first demand.
+
+    `seed` None is the seed of the training that starts from it: trials with one seed share the
+    network, a replicate has its own.
+    """
 
     candidate: Space
     samples: int
-    seed: int = 0
+    seed: int | None = 0
+
+    def seeded(self, seed: int) -> Asset:
+        """Return this asset with a seed: its own, or the given one where it has none."""
+        return self if self.seed is not None else replace(self, seed=seed)
 
     def key(self, shape: TaskShape) -> str:
         """Return 12 hex digits, equal exactly for equal network, recipe, samples and seed."""
@@ -51,8 +59,11 @@ def load_assets(
     task: Task,
     *,
     device: str = "cpu",
+    seed: int = 0,
 ) -> dict[str, nn.Module]:
     """Return the networks of `Space.needs` by name, in eval mode; train those not there yet.
+
+    `seed` is the one of the training that starts from them.
 
     `supplied` names files to take instead of training. A name there that is not needed is left
     alone: another space of the study may need it.
@@ -62,7 +73,8 @@ def load_assets(
         if name in supplied:
             found[name] = load_supplied(name, asset, supplied[name], task.shape)
         else:
-            path = obtain(asset, folder, task, supplied=supplied, device=device)
+            own = asset.seeded(seed)
+            path = obtain(own, folder, task, supplied=supplied, device=device)
             found[name] = load_asset(asset, path, task.shape)
     return found
 
@@ -84,6 +96,8 @@ def obtain(
     from nasx.training import Training
     from nasx.weights import pack
 
+    asset = asset.seeded(0)
+    assert asset.seed is not None
     key = asset.key(task.shape)
     path = folder / f"{key}.safetensors"
     if path.is_file():
@@ -100,7 +114,7 @@ def obtain(
             full=asset.samples,
             seed=asset.seed,
             device=device,
-            assets=load_assets(needs, supplied, folder, task, device=device),
+            assets=load_assets(needs, supplied, folder, task, device=device, seed=asset.seed),
         )
         for _ in training.run(asset.samples):
             pass

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,11 +52,20 @@ def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
             folder = Path(scratch) / "new"
-            folder.mkdir()
             title = f"{about.trial} of study {about.study}: a network of the space {about.space}"
-            constants = write_networks(network, title, folder, inputs)
-            inputs, twins = write_case(network, Path(scratch), inputs)
-            found = check(folder, Path(scratch), twins)
+            for any_size in (True, False) if takes_any_size(network, about) else (False,):
+                folder.mkdir()
+                try:
+                    constants = write_networks(network, title, folder, inputs, any_size=any_size)
+                    used, twins = write_case(network, Path(scratch), inputs, any_size=any_size)
+                    found = check(folder, Path(scratch), twins)
+                    break
+                except NasxError:  # some networks export at one size only
+                    if not any_size:
+                        raise
+                    for left in (folder, Path(scratch) / "twins"):
+                        shutil.rmtree(left, ignore_errors=True)
+            inputs = used
             _write_json(folder / ARCHITECTURE, architecture(about, inputs, constants))
             _write_json(folder / PARITY, found)
             (folder / CARD).write_text(card(about, found, inputs), encoding="utf-8")
@@ -83,22 +93,41 @@ def demand_replaceable(out: Path) -> None:
         )
 
 
-def write_case(network: nn.Module, scratch: Path, inputs: Tensor) -> tuple[Tensor, list[Path]]:
+def takes_any_size(network: nn.Module, about: About) -> bool:
+    """Return whether images of other sizes are wanted of a network: of one that restores them."""
+    from nasx.tasks.tiles import fixed_side
+
+    return "images" in about.preprocessing and fixed_side(network) is None
+
+
+def write_case(
+    network: nn.Module, scratch: Path, inputs: Tensor, *, any_size: bool = False
+) -> tuple[Tensor, list[Path]]:
     """Write what the files are held against; return the inputs used, and the folder of twins.
+
+    With `any_size` an input of another size is a part of it.
 
     The twins of the files, with the codes of layers that decide, are written where there are any.
     """
+    import torch
+
     from nasx.decisions import decided, save_case, twin
     from nasx.networkfiles import write_networks
 
     outputs = _outputs(network, inputs)
+    wider: list[Tensor] = []
+    if any_size:
+        whole = torch.cat([inputs[:1], inputs[-1:]], 3)
+        other = torch.cat([whole, whole[:, :, : whole.shape[2] // 2]], 2)
+        wider = [other, *_outputs(network, other)]
     with twin(network) as made:
         codes, count = ([], 0) if made is None else decided(made, inputs)
         if made is None or not made.layers:  # no layer decides, or none that the forward reaches
-            save_case(scratch / CASE, inputs, outputs, [], [])
+            save_case(scratch / CASE, inputs, outputs, [], [], wider)
             return inputs, []
         inputs, layers = inputs[:count], list(made.layers)
-        save_case(scratch / CASE, inputs, [y[:count] for y in outputs], layers, codes)
+        few = [y[:count] for y in outputs]
+        save_case(scratch / CASE, inputs, few, layers, codes, wider)
         twins = scratch / "twins"
         twins.mkdir()
         write_networks(made, "the twin of a network, with its codes", twins, inputs)

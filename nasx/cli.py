@@ -29,6 +29,7 @@ COMMANDS = {
     "scale": "nasx.commands",
     "compare": "nasx.commands_compare",
     "diff": "nasx.commands_compare",
+    "steps": "nasx.commands_look",
     "report": "nasx.commands",
     "export": "nasx.commands",
     "claim": "nasx.commands_claim",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from nasx.commands import JSON, STORAGE
+from nasx.commands import JSON, RUN, STORAGE
 from nasx.errors import SpaceError
 from nasx.printing import assignments, emit, first_sentence, table
 
@@ -73,6 +73,31 @@ def measure(
     run = nasx.Run(target, storage) if storage else target
     rows = nasx.measure(run, runtime=runtime, device=device, batch=batch, threads=threads, via=via)
     emit(rows) if as_json else click.echo(table(rows))
+
+
+@click.command()
+@RUN
+@click.argument("which", metavar="[knee|best|smallest|tNNNN]", required=False)
+@STORAGE
+@JSON
+def steps(run: Path, which: str | None, storage: str | None, as_json: bool) -> None:
+    """Show where fewer channels of a part take no less time, around one network of the front.
+
+    By default what the search's final pass kept, of the knee; a network that you name is timed now
+    unless it is that one.
+    """
+    import nasx
+    from nasx.results.scanned import rows, sentences
+    from nasx.results.scanned import steps as steps_of
+
+    def note(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = steps_of(nasx.Run(run, storage), which, note)
+    if as_json:
+        emit(found)
+    else:
+        click.echo("\n".join([table(rows(found)), *sentences(found)]))
 
 
 @click.command()

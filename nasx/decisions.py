@@ -7,7 +7,7 @@ rounds its input to, in plain torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,18 @@ def narrow(codes: Tensor) -> Tensor:
 
 
 def save_case(
-    path: Path, inputs: Tensor, outputs: list[Tensor], layers: list[str], codes: list[Tensor]
+    path: Path,
+    inputs: Tensor,
+    outputs: list[Tensor],
+    layers: list[str],
+    codes: list[Tensor],
+    wider: Sequence[Tensor] = (),
 ) -> None:
-    """Write what `nasx.parity` holds the files against."""
+    """Write what `nasx.parity` holds the files against; `wider` is another input, its outputs."""
     from safetensors.torch import save_file
 
     tensors = {"inputs": inputs, **{f"output.{i}": y for i, y in enumerate(outputs)}}
+    tensors |= {f"wider.{i}": y for i, y in enumerate(wider)}
     tensors |= {f"codes.{i}": y for i, y in enumerate(codes)}
     whole = {name: t.detach().contiguous().clone() for name, t in tensors.items()}
     save_file(whole, path, metadata={"layers": json.dumps(layers)})

@@ -12,6 +12,8 @@ from nasx.errors import NasxError
 
 def examine_run(path: Path, storage: str | None = None) -> list[Finding]:
     """Return the state of a run folder; a folder without a run raises NasxError."""
+    from nasx.results.scanned import FILE as STEPS
+    from nasx.results.scanned import kept_steps
     from nasx.run import Run, status
     from nasx.trial import State
 
@@ -41,6 +43,9 @@ def examine_run(path: Path, storage: str | None = None) -> list[Finding]:
     if failed:
         found.append(Finding("failed", f"{len(failed)}, the first: {failed[0].reason}"))
     found.append(_checkpoints(run, snapshot.trials))
+    if (path / STEPS).is_file() and kept_steps(snapshot) is None:
+        remedy = "delete it: the same nasx search command makes it anew, and `nasx steps` shows it"
+        found.append(Finding("latency steps", f"{STEPS} cannot be read", remedy))
     return found
 
 

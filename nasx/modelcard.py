@@ -74,7 +74,7 @@ def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
         _costs(about, shape),
         "\n\n".join(_line(sentence) for sentence in about.cautions),
         "## Input and output",
-        _input(about, shape),
+        _input(about, shape, any_size=bool(parity.get("other_size"))),
         "## Use it",
         "Run in this folder. With ONNX Runtime:",
         _code(_onnx_lines(about, shape)),
@@ -149,8 +149,11 @@ def _kernels(about: About) -> str:
     )
 
 
-def _input(about: About, shape: tuple[int, ...]) -> str:
+def _input(about: About, shape: tuple[int, ...], *, any_size: bool) -> str:
     lines = [f"Input: float32 (N, {_sides(shape, ', ')}), any batch size N."]
+    if any_size:
+        counted = f"{_sides(shape[1:])} is what costs were counted at"
+        lines = [f"Input: float32 (N, {shape[0]}, height, width), any of the three; {counted}."]
     known = about.preprocessing
     if "images" in known:
         lines += _restoring(known)

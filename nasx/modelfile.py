@@ -101,7 +101,9 @@ def model_source(
     """
     attributes, lines = _attributes(program)
     example = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
-    shape = (1, *(int(side) for side in example.meta["val"].shape[1:]))
+    # The example's sides where any are taken: int() would fix them in the program for good.
+    sides = example.meta["val"].shape[1:]
+    shape = (1, *(s if isinstance(s, int) else int(s.node.hint) for s in sides))
     forward = Forward(program.graph_module, attributes, set(references or ()))
     body = forward.method("forward", lambda result: structure(program.call_spec.out_spec, result))
     own = references or {}

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 WEIGHTS, ONNX, PROGRAM, SOURCE = "weights.safetensors", "model.onnx", "model.pt2", "model.py"
 
 
-def write_networks(network: nn.Module, title: str, folder: Path, inputs: Tensor) -> list[str]:
+def write_networks(
+    network: nn.Module, title: str, folder: Path, inputs: Tensor, *, any_size: bool = False
+) -> list[str]:
     """Write the four files to `folder`; return the names of the constants among the weights.
 
-    `inputs` (N, ...) serve as an example. Operators of our own stand in all files as plain torch:
-    model.py holds their references as functions, the other two what they are traced to.
+    `inputs` (N, ...) serve as an example; with `any_size` images of other sizes may go in later.
+    Operators of our own stand in all files as plain torch: model.py holds their references as
+    functions, the other two what they are traced to.
     """
     import torch
     from safetensors.torch import save
@@ -30,31 +33,33 @@ def write_networks(network: nn.Module, title: str, folder: Path, inputs: Tensor)
 
     references = references_of(network)
     with hushed():
-        program = plain = exported(network, inputs)
+        program = plain = exported(network, inputs, any_size=any_size)
         tensors = stored_tensors(program)
         source = model_source(program, title, WEIGHTS, references)
         if references:
             with PlainTorch(network):
-                plain = exported(network, inputs)
+                plain = exported(network, inputs, any_size=any_size)
         torch.export.save(plain, folder / PROGRAM)
-        write_onnx(network, tuple(inputs.shape[1:]), folder / ONNX)
+        write_onnx(network, tuple(inputs.shape[1:]), folder / ONNX, any_size=any_size)
         (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would hide it from others
         (folder / SOURCE).write_text(source, encoding="utf-8")
     own = network.state_dict()
     return [name for name in tensors if name not in own]
 
 
-def exported(network: nn.Module, inputs: Tensor) -> ExportedProgram:
-    """Return the torch.export program of a network, for any batch size."""
+def exported(network: nn.Module, inputs: Tensor, *, any_size: bool = False) -> ExportedProgram:
+    """Return the torch.export program of a network, for any batch size, or any size of image."""
     import torch
 
+    from nasx.cost.onnxfile import dynamic_sides
+
     example = torch.cat([inputs[:1], inputs[:1]])  # a batch of 1 would be taken as fixed
-    batch = torch.export.Dim("batch", min=1)
+    if any_size:  # sides that are equal in the example would be taken for one
+        example = torch.cat([example, example], 3)
+    sides = dynamic_sides(any_size=any_size)
     try:
         with torch.no_grad():
-            return torch.export.export(
-                network, (example,), dynamic_shapes=({0: batch},), strict=False
-            )
+            return torch.export.export(network, (example,), dynamic_shapes=(sides,), strict=False)
     except NasxError:
         raise
     except Exception as error:  # torch.export raises errors of many kinds

@@ -3,8 +3,8 @@
     python -I parity.py BUNDLE CASE.safetensors RESULT.json [TWINS]
 
 Stands alone: torch, safetensors, onnxruntime and numpy are all it knows, as on a user's machine.
-CASE holds `inputs` (N, ...) and the network's own outputs, `output.0` (N, ...) and so on. RESULT
-gets, for every file, the largest difference from them in batches of up to 64 and of 1.
+CASE holds `inputs` (N, ...) and the network's outputs, `output.0` and so on; `wider.0` may be one
+of another size, its outputs behind it. RESULT gets each file's largest difference from them.
 
 Where layers round their input, a last bit flips a code, and outputs then differ by more than
 rounding does. For such networks TWINS holds each file once more with the codes as further outputs
@@ -14,6 +14,7 @@ where it takes the same decisions and gives the same answers (`decided_alike`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -45,11 +46,10 @@ class Without:
 
 def importable(name: str) -> bool:
     """Return whether a module can be imported here."""
-    try:
+    with contextlib.suppress(ImportError):
         __import__(name)
-    except ImportError:
-        return False
-    return True
+        return True
+    return False
 
 
 def onnx_network(path: Path) -> Network:
@@ -97,10 +97,7 @@ def _leaves(network: Callable[[Tensor], Any]) -> Network:
 
 
 class Case:
-    """What the files are held against: inputs, the network's outputs, and the codes by layer.
-
-    `codes` reads those of a batch at a time: all together may be larger than the network.
-    """
+    """What the files are held against: inputs, the network's outputs, and the codes by layer."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import safe_open
@@ -110,6 +107,7 @@ class Case:
         self.inputs = file.get_tensor("inputs")
         count = sum(n.startswith("output.") for n in names)
         self.outputs = [file.get_tensor(f"output.{i}") for i in range(count)]
+        self.wider = [file.get_tensor(n) for n in sorted(names) if n.startswith("wider.")]
         self.layers: list[str] = json.loads((file.metadata() or {}).get("layers", "[]"))
         self._slices = [file.get_slice(f"codes.{i}") for i in range(len(self.layers))]
         # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
@@ -121,7 +119,7 @@ class Case:
         return [slice(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
 
     def codes(self, rows: slice) -> list[Tensor]:
-        """Return the codes of some inputs, layer by layer."""
+        """Return the codes of some inputs, by layer: all may be larger than the network."""
         return [some[rows.start : rows.stop] for some in self._slices]
 
     def away(self, found: list[Tensor], wanted: list[Tensor]) -> Tensor:
@@ -157,8 +155,9 @@ def compare(network: Network, case: Case, found: list[Tensor]) -> dict[str, Any]
     for i in range(min(ALONE, len(case.inputs))):
         one = network(case.inputs[i : i + 1])
         pairs += [(y, whole[i : i + 1]) for y, whole in zip(one, outputs, strict=True)]
+    pairs += zip(network(case.wider[0]), case.wider[1:], strict=True) if case.wider else ()
     if any(y.shape != wanted.shape for y, wanted in pairs):
-        return _miss("its outputs have other shapes in a batch of 1")
+        return _miss("its outputs have other shapes in a batch of 1, or at another size")
     if any(not bool(y.isfinite().all()) for y in found):
         return _miss("its outputs are not finite")
     worst = relative = 0.0
@@ -282,6 +281,7 @@ def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
         **decisions,
         "inputs": len(case.inputs),
         "batches": [1, min(BATCH, len(case.inputs))],
+        "other_size": list(case.wider[0].shape[2:]) if case.wider else None,
         "largest_output": max(float(y.abs().max()) for y in case.outputs if y.numel()),
         "nasx_importable": importable("nasx"),
         "versions": {"python": sys.version.split()[0], **versions},

@@ -19,7 +19,8 @@ def checked(parity: Mapping[str, Any]) -> str:
         )
     said = (
         f"Against the trained network, on {parity['inputs']} real validation samples in batches of "
-        f"{parity['batches'][0]} and {parity['batches'][-1]}, in a fresh process without nasx. "
+        f"{parity['batches'][0]} and {parity['batches'][-1]}{_also(parity)}, in a fresh process "
+        f"without nasx. "
         f"Allowed: {parity['tolerance']:g} of the largest output."
     )
     parts = [said, "\n".join(rows)]
@@ -58,3 +59,9 @@ def _share(share: float | None) -> str:
     if share is None:
         return ""
     return f"{100 * share:.0f} %" if share in (0.0, 1.0) else f"{100 * share:.2f} %"
+
+
+def _also(parity: Mapping[str, Any]) -> str:
+    """Say that images of another size were tried, too."""
+    other = parity.get("other_size")
+    return f", and on one of {' x '.join(map(str, other))}" if other else ""

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-How = Literal["softmax", "gumbel", "straight_through"]
+How = Literal["softmax", "gumbel", "straight_through", "direct"]
 Rank = Literal["signed", "abs"]
 
 
@@ -38,20 +38,22 @@ def weights(
 
     `softmax` is noiseless. `gumbel` adds `noise` times standard Gumbel noise to the logits.
     `straight_through` takes that noise too, gives the winner weight 1 (equal ones: the first) and
-    has the gradient of the soft weights. `rank="abs"` compares magnitudes, as `decide` does.
+    has the gradient of the soft weights; `direct` hands the gradient of the weights on to the
+    logits as it is (arXiv:1308.3432). `rank="abs"` compares magnitudes, as `decide` does.
     Noise is drawn from `generator`, and a ValueError says so where there is none.
     """
     if temperature <= 0:
         raise ValueError(f"temperature = {temperature} must be > 0")
-    if how not in ("softmax", "gumbel", "straight_through"):
-        raise ValueError(f"how = {how!r} is not one of softmax, gumbel, straight_through")
+    if how not in get_args(How):
+        raise ValueError(f"how = {how!r} is not one of {', '.join(get_args(How))}")
+    given = logits
     if how != "softmax" and noise > 0:
         if generator is None:
             raise ValueError(f"how = {how!r} with noise = {noise} needs a generator")
         logits = logits + noise * _gumbel(logits, generator)
     scores = _ranked(logits, rank)
-    soft = torch.softmax(scores / temperature, -1)
-    if how != "straight_through":
+    soft = given if how == "direct" else torch.softmax(scores / temperature, -1)
+    if how in ("softmax", "gumbel"):
         return soft
     hard = torch.zeros_like(soft).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())  # the bracket is exactly 0 and carries the gradient

@@ -66,7 +66,7 @@ def page(record: Snapshot) -> str:
 
     study = record.study
     data, found = page_data(record, study), points(record, study)
-    drawn = {module.__name__.rpartition(".")[2]: module for module in figures()}
+    drawn = {m.__name__.rpartition(".")[2]: m for m in figures() if _applies(m, record)}
     front = drawn.pop("pareto")
     body = [
         opening.header(record, study),
@@ -150,6 +150,11 @@ def _front(module: ModuleType, record: Snapshot, data: dict[str, Any]) -> str:
     )
 
 
+def _applies(module: ModuleType, record: Snapshot) -> bool:
+    """Say whether a figure belongs on this page; one that does not say always does."""
+    return not hasattr(module, "applies") or bool(module.applies(record))
+
+
 def _grid(drawn: dict[str, ModuleType], record: Snapshot) -> str:
     """Return the figures two abreast; the last of an odd number takes the whole row."""
     narrow = [name for name, module in drawn.items() if not getattr(module, "WIDE", False)]
@@ -171,7 +176,7 @@ def _card(name: str, module: ModuleType, record: Snapshot, *, wide: bool) -> str
 
 def _plot(name: str, module: ModuleType, record: Snapshot) -> tuple[str, str]:
     """Return a figure as its place and its JSON, or its sentence when there is nothing to draw."""
-    from dashboards._markup import esc
+    from dashboards._markup import bound, esc
 
     drawn = json.loads(module.figure(record, record.study).to_json())
     meta = drawn["layout"].pop("meta", None) or {}
@@ -184,8 +189,8 @@ def _plot(name: str, module: ModuleType, record: Snapshot) -> tuple[str, str]:
         f'<script type="application/json" class="figure" data-plot="{esc(place)}">'
         f"{script(drawn)}</script>"
     )
-    note = f'<p class="note">{esc(meta["note"])}</p>' if "note" in meta else ""
-    return plot, note
+    lines = meta["note"].splitlines() if "note" in meta else []
+    return plot, "".join(f'<p class="note">{bound(line)}</p>' for line in lines)
 
 
 def _download(record: Snapshot) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Said = tuple[Keys, str]
 
+PLACES = ("path", "valid", "test")  # options of tasks that name files or folders
+
 
 def meaning_faults(study: Study, base: Path) -> tuple[Study, list[Said], list[Said]]:
     """Return the study with its relative paths settled, all faults with their keys, and what
@@ -61,11 +63,17 @@ def _settled(study: Study, base: Path) -> Study:
         task = _reference(task, base)
     else:
         task = {**task, "name": _reference(str(task["name"]), base)}
-        if isinstance(task.get("path"), str):
-            task["path"] = _path(task["path"], base)
+        task |= {name: _places(task[name], base) for name in PLACES if name in task}
     assets = {name: _path(path, base) for name, path in study.assets.items()}
     space: str | tuple[str, ...] = spaces[0] if isinstance(study.space, str) else spaces
     return study.model_copy(update={"space": space, "task": task, "assets": assets})
+
+
+def _places(value: Any, base: Path) -> Any:
+    """Return a path, or each of a list of them, where it lies; other values as they are."""
+    if isinstance(value, list | tuple):
+        return [_places(one, base) for one in value]
+    return _path(value, base) if isinstance(value, str) else value
 
 
 def _reference(reference: str, base: Path) -> str:

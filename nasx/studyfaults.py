@@ -113,7 +113,7 @@ def _said(error: Any, data: dict[str, Any], of: Kind[M]) -> SchemaFault | None:
         return SchemaFault(keys, f"{dotted}: name at least one, e.g. {{top1: maximize}}")
     if kind == "string_too_short":
         return SchemaFault(keys, f"{dotted}: say in a sentence what this {of.noun} is for")
-    if keys[:1] in (("constraints",), ("checks",)) and len(keys) == 2:
+    if len(keys) > 1 and keys[-2] in ("constraints", "checks"):
         said = f'{_show(value)} is not a bound: write it as "<= 8" or ">= 70"'
         return SchemaFault(keys, f"{dotted}: {said}")
     if kind == "string_pattern_mismatch":

@@ -105,7 +105,7 @@ def _training(
     made = rule.setting.space.from_json(candidate)
     device = "cuda" if study.resources.gpu > 0 else "cpu"
     needs, folder = made.needs(task.shape), snapshot.path / "assets"
-    assets = load_assets(needs, study.assets, folder, task) if needs else {}
+    assets = load_assets(needs, study.assets, folder, task, seed=seed) if needs else {}
     return Training(made, task, full=study.fidelity.full, seed=seed, device=device, assets=assets)
 
 

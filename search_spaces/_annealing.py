@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,19 @@ from search_spaces._layers.quantised import QuantisedConv2d
 from search_spaces._layers.rounding import RoundedConv2d, keep_positive
 from search_spaces._layers.slb import SlbConv2d, set_temperature
 
-RATE, DECAY, BATCH = 6e-3, 1e-3, 32
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a network is trained: rate, weight decay, share of warm-up, batch, augmentation."""
+
+    rate: float = 6e-3
+    decay: float = 1e-3
+    warm: float = 0.3
+    batch: int = 32
+    augment: bool = False
+
+
+OF_CLASSIFIERS = Pace()
 
 
 def annealed(t: Schedule, hard_from: float) -> Loss:
@@ -30,7 +43,7 @@ def annealed(t: Schedule, hard_from: float) -> Loss:
     return loss
 
 
-def groups(latent_rate: float) -> Groups:
+def groups(latent_rate: float, pace: Pace = OF_CLASSIFIERS) -> Groups:
     """Return how parameters are moved: those behind low-bit weights `latent_rate` times as fast.
 
     Weight decay is for matrices and kernels alone: on logits it would pull towards undecided.
@@ -42,11 +55,11 @@ def groups(latent_rate: float) -> Groups:
         rounded = [m.weight for m in layers if isinstance(m, RoundedConv2d)]
         latent = {id(p) for p in [*rounded, *(m.latent for m in logits)]}
         rest = [p for p in state.model.parameters() if p.requires_grad and id(p) not in latent]
-        faster = RATE * latent_rate
+        faster = pace.rate * latent_rate
         found: list[dict[str, Any]] = [
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": DECAY},
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": pace.decay},
             {"params": [p for p in rest if p.ndim <= 1]},
-            {"params": rounded, "weight_decay": DECAY, "lr": faster},
+            {"params": rounded, "weight_decay": pace.decay, "lr": faster},
             {"params": [m.latent for m in logits if m.bits == 1], "lr": faster},
             {
                 "params": [m.latent for m in logits if m.bits > 1],
@@ -59,22 +72,32 @@ def groups(latent_rate: float) -> Groups:
     return grouped
 
 
-def optimizer(members: Iterable[Any]) -> torch.optim.Optimizer:
-    """Return the optimizer of such groups."""
-    return ChoiceAdam(members, RATE)
-
-
 def in_range(state: State) -> None:
     """Keep what a step may have moved out of its range."""
     keep_positive(state.model)
 
 
-def annealing(t: Schedule, hard_from: float, latent_rate: float, comparable: float) -> Recipe:
-    """Return one phase of AdamW on images as they are.
+def annealing(
+    t: Schedule,
+    hard_from: float,
+    latent_rate: float,
+    comparable: float,
+    pace: Pace = OF_CLASSIFIERS,
+) -> Recipe:
+    """Return one phase of AdamW.
 
     `comparable` is the progress from which scores may be compared.
     """
+
+    def optimizer(members: Iterable[Any]) -> torch.optim.Optimizer:
+        return ChoiceAdam(members, pace.rate)
+
     step = Step(
-        annealed(t, hard_from), groups(latent_rate), optimizer, one_cycle(warm=0.3), after=in_range
+        annealed(t, hard_from),
+        groups(latent_rate, pace),
+        optimizer,
+        one_cycle(warm=pace.warm),
+        after=in_range,
     )
-    return Recipe((Phase("train", 1.0, (step,)),), BATCH, augment=False, comparable_from=comparable)
+    phases = (Phase("train", 1.0, (step,)),)
+    return Recipe(phases, pace.batch, augment=pace.augment, comparable_from=comparable)

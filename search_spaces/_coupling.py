@@ -133,10 +133,10 @@ class _Reading:
         self.streams: list[_Stream] = []
         self.stage: int | None = None
         children = dict(model.named_children())
-        if list(children)[:2] != ["stem", "stages"]:
+        if list(children)[:2] != ["stem", "stages"] or len(children) < 3:
             raise SpaceError(
-                f"{type(model).__name__} has no 'stem' and 'stages' to prune: take a network of "
-                "_backbones, _resnets or _vgg"
+                f"{type(model).__name__} is no 'stem', 'stages' and a head to prune: take one "
+                "of _backbones, _resnets or _vgg"
             )
         self.now = self._open(self._chain("stem", "stem"))
         for i, stage in enumerate(children["stages"].children()):
@@ -251,6 +251,8 @@ class _Reading:
                 reader = f"{path}.{name}"
             elif not isinstance(layer, (*POOLS, nn.Flatten, nn.Dropout, nn.BatchNorm2d)):
                 raise _unsupported(f"{path}.{name}", layer, "a linear layer was expected")
+        if not reader:
+            raise _unsupported(path, row, "it has no linear layer")
         self.now.readers.append(reader)
         self.now.classified = True
 

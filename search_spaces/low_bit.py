@@ -20,7 +20,7 @@ from nasx.space import Published, Space, choice, each, real, when
 from nasx.tasks.base import Task
 from search_spaces._annealing import annealing
 from search_spaces._layers.deploying import deploy
-from search_spaces._layers.packed import PackedConv2d
+from search_spaces._layers.packed import mean_bits
 from search_spaces._layers.state_norm import fix
 from search_spaces._quantised_nets import RELAXED, STAGES, Quantised, quantised
 
@@ -162,12 +162,7 @@ class LowBit(Space):
 
     def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
         """Return the mean bits of a stored weight, the low-bit layers' and all."""
-        few = [m for m in model.modules() if isinstance(m, PackedConv2d)]
-        weights = sum(m.out_channels * m.taps for m in few)
-        bits = sum(m.out_channels * m.taps * m.bits for m in few)
-        floats = sum(p.numel() for p in model.parameters())
-        found = {"mean_bits": (bits + 32 * floats) / (weights + floats)}
-        return found | ({"low_bit_mean": bits / weights} if weights else {})
+        return mean_bits(model)
 
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW; choices anneal from t_start to t_end and are hard after."""

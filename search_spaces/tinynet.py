@@ -17,15 +17,16 @@ from torch import nn
 from nasx.errors import NothingFeasible
 from nasx.recipe import Phase, Recipe, Step, adamw, one_cycle
 from nasx.shape import Shape, TaskShape
-from nasx.space import Published, Space, choice, real, when
+from nasx.space import Part, Published, Space, choice, real, when
 from nasx.tasks.base import Task
 from search_spaces._backbones import Plan, network, plan_macs, plan_params
-from search_spaces._bases import BASES, Base, base_for, base_macs, scaled, side_at
+from search_spaces._bases import BASES, Base, base_for, base_macs, rounded, scaled, side_at
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution (arXiv:1905.11946, section 3.3)
 LOWEST, HIGHEST = 0.35, 1.3  # widths
 OVER = 0.01  # how far above its target a solved width may go
 NEAR = 0.05  # how far a searched candidate may be from its c, in units of the base's MACs
+ALL_STAGES = "all stages, by the last"
 MEETS = 0.03  # how near to a budget a candidate made for it must come
 
 
@@ -121,6 +122,29 @@ class TinyNet(Space):
     def diagnose(self, model: nn.Module, task: Task) -> dict[str, float]:
         """Return the width, which is solved and so stands in no field."""
         return {"w": self.solved_width(task.shape)}
+
+    def parts(self, shape: TaskShape) -> dict[str, Part]:
+        """Return all stages as one part, for one width scales them: the channels of the last."""
+        root = self._root(shape)
+        most, own = root.plan.stages[-1].channels, self.plan(shape).stages[-1].channels
+        lowest, highest = (int(most * w) for w in (LOWEST, HIGHEST))
+        widths = range(lowest - lowest % root.divisor, highest + 1, root.divisor)
+        able = {c for c in widths if c >= LOWEST * most and rounded(c, root.divisor) == c}
+        return {ALL_STAGES: Part(own, sorted({own, *able}))}
+
+    def resized(self, widths: Mapping[str, int], shape: TaskShape) -> Self:
+        """Return the candidate of the same r and d whose last stage has so many channels."""
+        own = self.plan(shape).stages[-1].channels
+        channels = widths.get(ALL_STAGES, own)
+        if channels == own:
+            return self
+        most = self._root(shape).plan.stages[-1].channels
+        return replace(self, width="free", w=channels / most)
+
+    def whole(self, shape: TaskShape) -> Self | None:
+        """Return the base itself, r = d = w = 1, where this candidate has fewer MACs."""
+        base = type(self).from_flat({"base": self.base})
+        return base if self.macs(shape) < base.macs(shape) else None
 
     def recipe(self, shape: TaskShape) -> Recipe:
         """Return one phase of AdamW; unvaried images: in few samples a small net loses by it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nasx.results.steps import Rung, part_found
 from nasx.study import Study
 from nasx.trial import Final, Rejection, RungScore, Snapshot, State, Trial
 
@@ -78,10 +80,12 @@ def many(path: Path) -> Snapshot:
     for t in full:
         _files(path / "trials" / t.name, t)
     (path / "rule.json").write_text(json.dumps(rule()))
+    (path / "steps.json").write_text(json.dumps(steps()))
     finals = {
         n: Final(n, "front", {"top1": full[n].values["top1"] - 1}, {"median_ms": 0.2 * (n + 1)})
         for n in (0, 1, 2, 3)
     }
+    finals[2] = replace(finals[2], latency={"median_ms": 0.6, "whole": steps()["whole"]})
     rejections = tuple(
         Rejection("tinynet", {"r": 1.2}, f"{n:012x}", "params", 1e6, 1e6 * (2 + n), n)
         for n in range(3)
@@ -128,6 +132,7 @@ def hostile(path: Path) -> Snapshot:
         point["axes"] = {HOSTILE: point["axes"]["r"]}
     found["refused"] = HOSTILE
     (path / "rule.json").write_text(json.dumps(found))
+    (path / "steps.json").write_text(json.dumps(steps(HOSTILE)))
     provenance = {HOSTILE: HOSTILE, "machine": {"cpu": HOSTILE}}
     return Snapshot(HOSTILE, path, made, trials, provenance=provenance)
 
@@ -154,6 +159,29 @@ def rule() -> dict[str, Any]:
             }
         },
         "null": {"c": c, "axes": {"r": [0.6, 0.8, 1.0, 1.3]}, "error": {"r": 0.1}},
+    }
+
+
+def steps(name: str = "stage 1") -> dict[str, Any]:
+    """The JSON of a scan of two parts around t0002, whose kernels take 16 channels at a time."""
+
+    def part(own: int, widths: tuple[int, ...]) -> dict[str, Any]:
+        rungs = [
+            Rung(w, 20_000 * w, tuple((1 + -(-w // 16)) * (1 + i % 3 / 300) for i in range(20)))
+            for w in widths
+        ]
+        return part_found(rungs, own)
+
+    parts = {name: part(36, (24, 28, 32, 33, 36, 40, 44, 48)), "stage 2": part(64, (48, 56, 64))}
+    stands = {"ratio": 1.1, "low": 1.05, "high": 1.2, "slower": True}
+    return {
+        "trial": "t0002",
+        "macs": 2_000_000,
+        "contended": True,
+        "parts": parts,
+        "left_out": [],
+        "whole": {"macs": 8_000_000, "ms": 1.0, **stands},
+        "snapped": {"widths": {name: 48}, "macs": 240_000, **stands, "low": 0.99, "slower": False},
     }
 
 

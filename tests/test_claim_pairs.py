@@ -67,6 +67,7 @@ def test_what_a_claim_does_not_say_is_no_part_of_its_hash() -> None:
     plain = claim().resolved()
     assert "also" not in plain
     assert set(plain["conditions"]["small"]) == {"candidate", "share"}
+    assert set(plain["arms"]["deep"]) == {"candidate", "at", "rule", "meet", "recipe"}
     said = claim(conditions=BUDGETS, also=[["plain", "deep"]], compare=["deep", "plain"])
     assert said.resolved()["also"] == [["plain", "deep"]]
 

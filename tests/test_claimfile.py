@@ -128,6 +128,9 @@ hours: none
         ("seeds", "also: [[slim]]\nseeds", "also.0: must be two arms"),
         ("seeds", "also: [[slim, slim]]\nseeds", "also.0: 'slim' cannot be compared with itself"),
         ("seeds", "also: [[slim, wide]]\nseeds", "also.0: slim and wide are compared already"),
+        (SLIM, '{checks: {moved: "20"}}', "arms.slim.checks.moved: '20' is not a bound: write"),
+        (SLIM, '{checks: {moved: ">= 2.0.0"}}', "arms.slim.checks.moved: the number of"),
+        (SLIM, '{checks: {top1: "<= 20"}}', "arms.slim.checks.top1: top1 is better when larger"),
         ("seeds", "conditions: {x: {samples: 0}}\nseeds", "conditions.x.samples: must be greater"),
     ],
 )  # fmt: skip

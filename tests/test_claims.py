@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,29 @@ def test_a_broken_check_and_one_network_twice(tmp_path: Path) -> None:
     same = {"deep": ARMS["deep"], "plain": ARMS["deep"]}
     said = reasons(tmp_path / "b", claim(arms=same))
     assert said[0] == "deep and plain are the same network with the same recipe"
+
+
+def test_an_arm_may_have_checks_of_its_own_on_what_its_space_diagnoses(tmp_path: Path) -> None:
+    """Two of five replicates moved nothing: the mean is below what the claim is about."""
+
+    class Diagnosed(Noisy):
+        def run(self, ticket: Ticket) -> Iterator[Report]:
+            for report in super().run(ticket):
+                said = {"moved_percent": 0.0 if ticket.seed < 3 else 25.0}
+                yield replace(report, diagnosis=said) if report.values else report
+
+    def asked(bound: str, **more: str) -> Claim:
+        own = {"moved_percent": bound, **more}
+        return claim(arms={**ARMS, "deep": {**ARMS["deep"], "checks": own}})
+
+    said = reasons(tmp_path / "a", asked(">= 20", top1=">= 90"), Diagnosed())
+    assert said[0] == "check moved_percent >= 20: deep has 15.00"
+    assert said[1].startswith("check top1 >= 90: deep has ")
+    assert len(said) == 2  # the other arm has no such check
+    met = run_claim(asked(">= 10"), tmp_path / "b", evaluate=Diagnosed())
+    assert met.total.verdict == "supported"
+    said = reasons(tmp_path / "c", asked(">= 10"))
+    assert said == ["check moved_percent >= 10: deep has no moved_percent"]
 
 
 def test_a_further_arm_is_listed_and_decides_nothing(tmp_path: Path) -> None:

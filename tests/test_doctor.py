@@ -121,6 +121,9 @@ def test_a_held_lock_is_seen_and_left_alone(run):
 
 
 def test_missing_files_and_records_are_told(run, tmp_path):
+    assert "latency steps" not in states(run)
+    (run / "steps.json").write_text("{")
+    assert states(run)["latency steps"].state == "steps.json cannot be read"
     (run / "provenance.json").unlink()
     assert "missing provenance.json" in states(run)["files"].state
     copy = shutil.copytree(run, tmp_path / "copy")

@@ -51,8 +51,9 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Claim:
     task = yaml.safe_load(registry.claims()[name].read_text())["task"]
     spec: dict[str, Any] = {"name": task} if isinstance(task, str) else dict(task)
     accepted = inspect.signature(registry.tasks()[spec["name"]]).parameters
-    spec |= {split: n for split, n in FEW.items() if split in accepted}
-    if "path" in accepted:
+    counts = {n for n, option in accepted.items() if "int" in str(option.annotation)}
+    spec |= {split: n for split, n in FEW.items() if split in counts}
+    if "path" in spec:
         spec["path"] = MADE[spec["name"]](folder, monkeypatch)
     budget = ["fidelity.full=64", "seeds=[1]", "resources.executor=inline", *short(name)]
     return load(name, [f"task={json.dumps(spec)}", *budget])

@@ -13,11 +13,21 @@ from types import ModuleType
 
 import pytest
 
-from dashboards import cost_by_layer, fidelity, hypervolume, parallel, pareto, rejections, rungs
+from dashboards import (
+    cost_by_layer,
+    fidelity,
+    hypervolume,
+    latency_steps,
+    parallel,
+    pareto,
+    rejections,
+    rungs,
+)
 from dashboards import scaling_rule as scaling
 from dashboards._points import points, staircase
 from made_record import HOSTILE, hostile, many, one, rule, study, trial, zero
 from nasx.registry import figures
+from nasx.report import page
 from nasx.trial import Snapshot, State
 
 HOME = Path(__file__).parent.parent / "dashboards"
@@ -233,6 +243,30 @@ def test_the_rule_shows_its_band_the_null_and_what_was_solved(tmp_path: Path) ->
     assert info.panels[0].curves[0].low
     assert not info.panels[0].curves[1].low
     assert "0.050" in info.panels[0].says
+
+
+def test_steps_show_flat_widths_their_own_and_a_sentence_for_each_part(tmp_path: Path) -> None:
+    record = many(tmp_path)
+    info = latency_steps.collect(record)
+    assert info is not None
+    assert [p.name for p in info.panels] == ["stage 1", "stage 2"]
+    first = info.panels[0]
+    assert [widths for widths, _ in first.flats] == [[24, 28, 32], [33, 36, 40, 44, 48]]
+    assert first.promised[first.widths.index(36)] == first.ms[first.widths.index(36)]
+    drawn = latency_steps.figure(record, record.study)
+    said = drawn.layout.meta["note"].splitlines()
+    assert said[0].startswith("All parts at their useful side (stage 1 at 48): 240 k of the 6.00 M")
+    assert said[1].startswith("t0002 measures slower than the whole network it was cut from")
+    assert said[2].startswith("stage 1: 33 to 48 channels take the same time, and the 300 k MACs")
+    assert said[-1] == "Other work disturbed this measurement."
+    marked = [t.x[0] for t in drawn.data if t.name == "as it is"]
+    assert marked == [36, 64]
+
+
+def test_most_reports_have_no_card_of_steps(tmp_path: Path) -> None:
+    assert latency_steps.applies(many(tmp_path))
+    assert latency_steps.TITLE in page(many(tmp_path / "with"))
+    assert latency_steps.TITLE not in page(one(tmp_path / "without"))
 
 
 def test_a_refused_rule_shows_its_points_and_the_reason(tmp_path: Path) -> None:

@@ -176,6 +176,17 @@ def test_a_stage_in_floats_after_signs_is_still_not_linear():
         assert isinstance(before[0], nn.ReLU)
 
 
+def test_a_clip_before_floats_beside_signs_is_deployed():
+    mixed = LowBit.from_json(
+        {"grain": "layer", "layer_w_bits": [1] + [4] * 17, "layer_a_bits": [1] + [32] * 17}
+    )
+    model = after_a_step(mixed)
+    net = mixed.decide(copy.deepcopy(model)).eval()
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(net(x), model(x), rtol=1e-5, atol=1e-4)
+
+
 def test_bits_by_stage_and_by_layer_are_two_spellings():
     stage = LowBit.from_json({"w_bits": [1, 4, 8, 8], "a_bits": [2, 8, 8, 8]})
     layer = LowBit.from_json(

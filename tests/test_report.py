@@ -358,3 +358,13 @@ def test_what_a_cost_card_and_the_quiet_pass_warn_of_is_said(tmp_path):
         "Its latency could not be measured: cannot be written as ONNX"
     ]
     assert rows["t0002"]["notes"] == []
+
+
+def test_a_member_slower_than_what_it_was_cut_from_is_told(pages: Pages) -> None:
+    words = Page(pages["many"][1]).words
+    said = "t0002 measures slower than the whole network it was cut from, by 5 to 20 % (99 %"
+    assert said in words.replace("\u00a0", " ")
+    assert "slower than the whole" not in Page(pages["one"][1]).words
+    record = pages["many"][0]
+    (card,) = [c for c in findings(record, record.study) if c.number == 2]
+    assert card.sentences[-1].startswith("It measures slower than the whole network")

@@ -13,6 +13,8 @@ from PIL import Image
 
 from nasx import registry
 from nasx.errors import MissingData, NasxError
+from nasx.study import Study
+from nasx.studychecks import meaning_faults
 from nasx.tasks.images import extent, read_whole
 
 
@@ -163,6 +165,26 @@ def test_a_folder_with_nothing_left_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_missing_data(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="nothing at"):
         photos(tmp_path / "nowhere")
+
+
+def test_a_studys_folders_are_looked_for_beside_it(tmp_path: Path) -> None:
+    for number, name in enumerate("abc"):
+        fill(tmp_path / name, 2, 10 * number)
+    given = {"name": "photos", "path": ["a", "b"], "valid": "c", "patches": 100}
+    asked = Study.model_validate(
+        {
+            "name": "x",
+            "desc": "?",
+            "space": "tinynet",
+            "task": given,
+            "objectives": {"psnr": "maximize"},
+        }
+    )
+    settled, _, missing = meaning_faults(asked, tmp_path)
+    assert settled.task == {
+        **given, "path": [str(tmp_path / "a"), str(tmp_path / "b")], "valid": str(tmp_path / "c"),
+    }  # fmt: skip
+    assert not missing
 
 
 def test_images_smaller_than_a_patch_and_odd_sizes_make_batches(tmp_path: Path) -> None:

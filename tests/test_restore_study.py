@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -94,6 +96,12 @@ def test_an_export_says_how_images_go_in_and_out(run: Path, tmp_path: Path) -> N
     assert all(row["pass"] for row in parity["files"].values())
     code = card.split("```python\n")[1].split("```")[0]
     assert "/ 255" in code
+    assert parity["other_size"] == [24, 32]
+    assert "float32 (N, 3, height, width), any of the three; 16 x 16 is what" in card
+    file = onnxruntime.InferenceSession(str(tmp_path / "it" / "model.onnx"))
+    (source,) = file.get_inputs()
+    answer = file.run(None, {source.name: np.zeros((2, 3, 21, 34), np.float32)})[0]
+    assert answer.shape == (2, 3, 42, 68)
     assert ".clip(0, 1) * 255" in code
 
 

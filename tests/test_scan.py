@@ -1,5 +1,6 @@
 """The scan for steps: what is timed, that it stays small, and a real run from end to end."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 import nasx
 from cut import MOST, Cut
+from nasx import cli
 from nasx.cost.latency import Latency, Timed
 from nasx.errors import SpaceError
 from nasx.files import read_json, write_json
@@ -85,24 +87,24 @@ def test_each_part_alone_then_all_at_their_useful_side(timed, tmp_path):
     cards = {w: nasx.cost(Cut(width=(w, 30)), task=SHAPE).macs for w in (20, 32)}
     assert first["free_up_to"]["macs"] == cards[32] - cards[20]
     said = scanned.sentences(found)
-    assert said[0].startswith("stage 0: 18 to 32 channels take the same time")
-    assert said[-1].startswith("All parts at their useful side (stage 0 32, stage 1 32): ")
-    assert "MACs that were cut bought no time (+0.0 to +0.0 %)" in said[-1]
+    assert said[0].startswith("All parts at their useful side (stage 0 at 32, stage 1 at 32): ")
+    assert "MACs that were cut bought no time (+0.0 to +0.0 %)" in said[0]
+    assert said[1].startswith("stage 0: 18 to 32 channels take the same time")
 
 
 def test_steps_of_parts_that_do_not_add_up_are_told(timed, tmp_path):
     timed(lambda a, b: in_blocks(a, b) + (2 if a == b == 32 else 0))
     said = scanned.sentences(looked_at(Cut(width=(20, 30)), tmp_path))
-    assert said[-1].startswith(
-        "All parts at their useful side (stage 0 32, stage 1 32) take longer"
+    assert said[0].startswith(
+        "All parts at their useful side (stage 0 at 32, stage 1 at 32) take longer"
     )
 
 
 def test_a_network_slower_than_its_whole_is_told(timed, tmp_path):
     timed(lambda a, b: 1.0 if a == b == MOST else 2.0)
     said = scanned.sentences(looked_at(Cut(width=(20, 30)), tmp_path))
-    slower = "t0007 measures slower than the whole network it was cut from, by +100 to +100 %"
-    assert slower in said[-1]
+    slower = "t0007 measures slower than the whole network it was cut from, by 100 to 100 %"
+    assert any(slower in line for line in said)
 
 
 class Many(Cut):
@@ -116,7 +118,9 @@ def test_however_many_parts_the_networks_are_bounded(timed, tmp_path, runtime, m
     assert len(asked[0]) <= most + 1  # and the whole network
     assert len(found["parts"]) == most // 3
     assert len(found["left_out"]) == 20 - most // 3
-    # The first convolution has one input channel: narrowing it saves as much as others, or less.
+    assert f"Not looked at, for there are many parts: {found['left_out'][0]}" in "\n".join(
+        scanned.sentences(found)
+    )
     assert all(len(p["rungs"]) >= 3 for p in found["parts"].values())
 
 
@@ -154,8 +158,9 @@ def test_passes_fit_the_time_there_is():
     assert scan._passes(18, 1000.0) == 12
 
 
-def test_a_real_run_keeps_the_steps_of_its_knee(tmp_path, timed, monkeypatch):
+def test_a_real_run_keeps_the_steps_of_its_knee(tmp_path, timed, monkeypatch, capsys):
     notes = []
+    monkeypatch.setattr(scan, "PASSES", (12, 12))  # enough for bounds, and quick
     run = nasx.search(Study.model_validate(SMALL), tmp_path / "run")
     found = read_json(run.path / FILE)
     entries = nasx.front(run)
@@ -169,6 +174,12 @@ def test_a_real_run_keeps_the_steps_of_its_knee(tmp_path, timed, monkeypatch):
     whole = nasx.cost(Cut(width=(MOST, MOST)), task="digits").macs
     assert all(e["whole"]["macs"] == whole for e in entries)
     assert {"macs", "ms", "ratio", "low", "high", "slower"} == set(entries[0]["whole"])
+    assert cli.run(["steps", str(run.path)]) == 0
+    shown = capsys.readouterr().out
+    assert all(sentence in shown for sentence in scanned.sentences(found))
+    assert "as it is" in shown
+    assert cli.run(["steps", str(run.path), found["trial"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
     # Done once: nothing is timed again, unless the knee is another network.
     asked = timed(in_blocks)
     keep_steps(run, SHAPE, notes.append)
@@ -177,14 +188,21 @@ def test_a_real_run_keeps_the_steps_of_its_knee(tmp_path, timed, monkeypatch):
     keep_steps(run, SHAPE, notes.append)
     assert len(asked) >= 1
     assert read_json(run.path / FILE)["trial"] == found["trial"]
-    # A fault of the space's own hook costs the scan, not the run.
     (run.path / FILE).unlink()
+    assert cli.run(["steps", str(run.path)]) == 1
+    assert "keeps no latency steps: its study asks for no latency" in capsys.readouterr().err
+    assert cli.run(["steps", str(run.path), "best"]) == 0  # timed now, and kept nowhere
+    assert "latency steps: timing" in capsys.readouterr().err
+    assert not (run.path / FILE).exists()
+    assert cli.run(["steps", str(run.path), "t0099"]) == 1
+    assert "no 't0099' on the front" in capsys.readouterr().err
+    # A fault of the space's own hook costs the scan, not the run.
     monkeypatch.setattr(scanned, "candidate_of", lambda trial: 1 / 0)
     keep_steps(run, SHAPE, notes.append)
     assert notes[-1] == "latency steps: not looked for: ZeroDivisionError: division by zero"
     slower = {**entries[0], "whole": {**entries[0]["whole"], "slower": True, "low": 1.1,
                                       "high": 1.2}}  # fmt: skip
-    assert "by +10 to +20 % (99 % interval)" in front_text([slower])
+    assert "by 10 to 20 % (99 % interval)" in front_text([slower])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"parts": 3}'])

@@ -273,7 +273,11 @@ UNKNOWN = {
     "stages.0 (Linear) cannot be pruned: a block of this kind is not known": lambda: with_block(
         nn.Linear(4, 4)
     ),
-    "Linear has no 'stem' and 'stages' to prune": lambda: nn.Linear(3, 4),
+    "Linear is no 'stem', 'stages' and a head to prune": lambda: nn.Linear(3, 4),
+    "Sequential is no 'stem', 'stages' and a head to prune": lambda: resnet(PLAN)[:2],
+    "head (Sequential) cannot be pruned: it has no linear layer": lambda: resnet(
+        PLAN, classifier=lambda features, classes: nn.Flatten()
+    ),
 }
 
 

@@ -234,3 +234,17 @@ def test_what_is_not_in_effect_is_not_shown() -> None:
     assert "w" not in TinyNet(c=0.3, w=0.7).in_effect()
     assert "c" not in TinyNet(width="free", w=0.7).in_effect()
     assert TinyNet(c=0.3, w=0.7).active()["w"] == TinyNet().w
+
+
+@pytest.mark.parametrize("candidate", [TinyNet(), TinyNet(c=0.5, r=0.8, d=0.9)])
+def test_its_stages_are_one_part_whose_macs_rise_with_every_width(candidate):
+    shape = TaskShape("classify", (3, 64, 64), 10)
+    ((name, part),) = candidate.parts(shape).items()
+    resized = [candidate.resized({name: w}, shape) for w in part.widths]
+    assert [c.parts(shape)[name].width for c in resized] == list(part.widths)
+    macs = [c.macs(shape) for c in resized]
+    assert macs == sorted(set(macs))
+    assert candidate.resized({name: part.width}, shape) == candidate
+    whole = candidate.whole(shape)
+    assert (whole is None) == (candidate == TinyNet())
+    assert whole is None or whole.key(shape) == TinyNet().key(shape)

@@ -109,7 +109,8 @@ def _side(planned: Planned, claim: Claim, snapshot: Snapshot) -> Side:
             faults[seed] = trial.reason or f"is {trial.state.lower()}"
         else:
             scores[seed] = trial.values[claim.primary]
-    known = [t.values for t in trials.values() if t.state is State.COMPLETE]
+    complete = [t for t in trials.values() if t.state is State.COMPLETE]
+    known = [{**t.diagnosis, **t.values} for t in complete]
     names = set.intersection(*(set(v) for v in known)) if known else set()
     values = {name: statistics.fmean(v[name] for v in known) for name in sorted(names)}
     return Side(planned.arm, scores, faults, values)

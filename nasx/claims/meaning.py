@@ -49,6 +49,7 @@ def beyond(data: dict[str, Any]) -> Iterator[SchemaFault]:
     for name, arm in arms.items():
         if isinstance(arm, dict):
             yield from _arm(name, arm, arms, conditions or {ONLY: {}})
+            yield from _own_checks(name, arm)
     yield from _compared(data.get("compare"), arms)
     yield from _further(data.get("also"), data.get("compare"), arms)
     yield from _seeds(data.get("seeds"))
@@ -89,6 +90,18 @@ def _arm(
     if rule == "customary" and (_mapping(arm, "candidate") or _mapping(arm, "at")):
         said = "rule customary takes its fields from the budget alone: remove candidate and at"
         yield SchemaFault(("arms", name, "rule"), f"arms.{name}: {said}")
+
+
+def _own_checks(name: str, arm: dict[str, Any]) -> Iterator[SchemaFault]:
+    """Yield what is wrong with an arm's own checks; only its space knows what it diagnoses."""
+    for what, text in _mapping(arm, "checks").items():
+        if what in AXES:
+            for fault in axis_faults("checks", what, text):
+                said = f"arms.{name}.{fault.message}"
+                yield SchemaFault(("arms", name, *fault.keys), said, of_key=fault.of_key)
+        elif isinstance(text, str) and text.count(".") > 1:
+            said = f"arms.{name}.checks.{what}: the number of '{text}' cannot be read"
+            yield SchemaFault(("arms", name, "checks", what), said)
 
 
 def _compared(compare: Any, arms: dict[str, Any]) -> Iterator[SchemaFault]:

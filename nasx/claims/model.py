@@ -47,6 +47,7 @@ class Arm(Strict):
     `rule` "fields" takes the fields as they are; "axes" solves the network at these values of the
     space's axes for a MAC budget (`Space.from_axes`), "customary" takes the customary rule's
     (`Space.null_from_macs`). The budget is the condition's share, or what the arm `meet` counts.
+    `checks` bounds means of this arm alone: of scores, costs, or what its space diagnoses.
     """
 
     candidate: dict[str, Any] = Field(default_factory=dict)
@@ -54,6 +55,7 @@ class Arm(Strict):
     rule: Literal["fields", "axes", "customary"] = "fields"
     meet: str | None = None
     recipe: Change = Change()
+    checks: dict[str, Bound] = Field(default_factory=dict)
 
 
 class Claim(Strict):
@@ -93,6 +95,9 @@ class Claim(Strict):
         for condition in whole["conditions"].values():
             if condition["samples"] is None:
                 del condition["samples"]
+        for arm in whole["arms"].values():
+            if not arm["checks"]:
+                del arm["checks"]
         if not self.also:
             del whole["also"]
         return whole
@@ -106,9 +111,10 @@ class Claim(Strict):
         """Return the samples of the longest training."""
         return max(self.samples(condition) for condition in self.conditions)
 
-    def limits(self) -> dict[str, tuple[str, float]]:
-        """Return the checks as (operator, number) by axis."""
-        pairs = {axis: text.strip() for axis, text in self.checks.items()}
+    def limits(self, arm: str) -> dict[str, tuple[str, float]]:
+        """Return the checks of an arm, all arms' and its own, as (operator, number) by quantity."""
+        checks = {**self.checks, **self.arms[arm].checks}
+        pairs = {axis: text.strip() for axis, text in checks.items()}
         return {axis: (text[:2], float(text[2:])) for axis, text in pairs.items()}
 
     def study(self, trials: int = 1) -> Study:

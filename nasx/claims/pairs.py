@@ -110,7 +110,9 @@ def compared(
         reasons = undeclared(a, b, claim, shape) if main else identical(a, b)
         reasons += unmatched(one, two, claim.matched) if main else []
         found = paired(one.scores, two.scores)
-        reasons += [*failed([one, two]), *too_few(found), *unmet([one, two], claim.limits())]
+        reasons += [*failed([one, two]), *too_few(found)]
+        for side in (one, two):
+            reasons += unmet([side], claim.limits(side.arm))
         costs = {axis: (one.values.get(axis), two.values.get(axis)) for axis in claim.matched}
         samples, differ = claim.samples(condition), tuple(differing(a, b, shape))
         rows.append(Row(condition, found, tuple(reasons), costs, samples, differ))

@@ -35,19 +35,21 @@ def hushed() -> Iterator[None]:
         logging.disable(before)
 
 
-def write_onnx(model: nn.Module, shape: Shape, path: Path) -> None:
+def write_onnx(model: nn.Module, shape: Shape, path: Path, *, any_size: bool = False) -> None:
     """Write `model` for inputs (batch, *shape), batch dynamic, as the file that is deployed.
 
-    By torch.export and its ONNX translation, which fail loudly on data-dependent control flow.
-    Operators of our own are written as their references. The file appears whole or not at all; a
-    network that cannot be exported is refused.
+    With `any_size` height and width are dynamic, too. By torch.export and its ONNX translation,
+    which fail loudly on data-dependent control flow. Operators of our own are written as their
+    references. The file appears whole or not at all; a network that cannot be exported is refused.
     """
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     inputs = example(model, shape, 2)
+    if any_size:  # sides that are equal in the example would be taken for one
+        inputs = tuple(torch.cat([x, x], 3) for x in inputs)
     try:
         with untouched(model), hushed(), PlainTorch(model):
-            program = _program(model, inputs, torch.export.Dim("batch", min=1))
+            program = _program(model, inputs, dynamic_sides(any_size=any_size))
             program.save(new, external_data=False)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
@@ -92,9 +94,17 @@ def timing_onnx(model: nn.Module, shape: Shape, batch: int) -> bytes:
     return memory.getvalue()
 
 
-def _program(model: nn.Module, inputs: tuple[Tensor, ...], batch: Any) -> torch.onnx.ONNXProgram:
-    """Translate `model` by torch.export; `batch` is the dynamic first dimension, or None."""
-    dynamic = None if batch is None else tuple({0: batch} for _ in inputs)
+def dynamic_sides(*, any_size: bool) -> dict[int, Any]:
+    """Return the dynamic dimensions of an input: the batch and, of images, height and width."""
+    names = {0: "batch", 2: "height", 3: "width"} if any_size else {0: "batch"}
+    return {at: torch.export.Dim(name, min=1) for at, name in names.items()}
+
+
+def _program(
+    model: nn.Module, inputs: tuple[Tensor, ...], sides: dict[int, Any] | None
+) -> torch.onnx.ONNXProgram:
+    """Translate `model` by torch.export; `sides` are the dynamic dimensions, None for none."""
+    dynamic = None if sides is None else tuple(sides for _ in inputs)
     packed = any(b.dtype == torch.uint8 for b in model.buffers())
     with torch.no_grad():
         exported = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)

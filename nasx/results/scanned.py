@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nasx.cost.ties import FLOOR
+from nasx.errors import NasxError
 from nasx.files import read_json, write_json
 from nasx.quantity import count
 from nasx.results.front import front
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nasx.shape import TaskShape
 
 FILE = "steps.json"  # in the run's folder
+HOLDS = {"trial", "macs", "contended", "parts", "left_out", "whole", "snapped"}
 
 
 def keep_steps(run: Run, shape: TaskShape, note: Note) -> None:
@@ -35,7 +37,7 @@ def keep_steps(run: Run, shape: TaskShape, note: Note) -> None:
         chosen = knee(front(snapshot))["trial"]
         if (kept_steps(snapshot) or {}).get("trial") == chosen:
             return
-        found = scan_of(run, snapshot, chosen, shape, note)
+        found = _scan(run, snapshot, chosen, shape, note)
     except Exception as error:
         from nasx.search.evaluate import one_line
 
@@ -52,15 +54,37 @@ def keep_steps(run: Run, shape: TaskShape, note: Note) -> None:
 def kept_steps(record: Snapshot) -> dict[str, Any] | None:
     """Return what steps.json of a run holds, or None where there is none or it is torn."""
     found = read_json(record.path / FILE)
-    whole = isinstance(found, dict) and isinstance(found.get("parts"), dict)
-    return found if whole else None
+    return found if isinstance(found, dict) and found.keys() >= HOLDS else None
 
 
-def scan_of(
-    run: Run, snapshot: Snapshot, which: str, shape: TaskShape, note: Note
+def steps(run: Run, which: str | None, note: Note) -> dict[str, Any]:
+    """Return the scan around "knee", "best", "smallest" or a trial of the front of a run.
+
+    What the run keeps where it is of that network (or `which` is None); else it is timed now, and
+    kept nowhere. NasxError where there is none, or the space names no parts.
+    """
+    snapshot = run.snapshot()
+    kept = kept_steps(snapshot)
+    if which is None and kept is None:
+        raise NasxError(
+            f"{run.path} keeps no latency steps: its study asks for no latency, its space names no "
+            f"parts, or its search has not ended; `nasx steps {run.path} knee` looks for them now"
+        )
+    name = kept["trial"] if which is None and kept else select(front(snapshot), str(which))["trial"]
+    if kept and kept["trial"] == name:
+        return kept
+    from nasx.registry import task
+
+    found = _scan(run, snapshot, name, task(snapshot.study.task).shape, note)
+    if found is None:
+        space = snapshot.trial(int(name[1:])).space
+        raise NasxError(f"{name}: space '{space}' names no parts: write parts(shape) in it")
+    return found
+
+
+def _scan(
+    run: Run, snapshot: Snapshot, name: str, shape: TaskShape, note: Note
 ) -> dict[str, Any] | None:
-    """Scan the widths around "knee", "best", "smallest" or a trial of the front (`scan.scan`)."""
-    name = select(front(snapshot), which)["trial"]
     number, study = int(name[1:]), snapshot.study
     final = snapshot.finals.get(number)
     return scan(
@@ -70,11 +94,33 @@ def scan_of(
     )  # fmt: skip
 
 
+def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a scan as rows of a table, one for each part and width."""
+    return [
+        {
+            "part": name,
+            "channels": rung["width"],
+            "MACs": rung["macs"],
+            "ms": rung["ms"],
+            "time": "as it is" if rung["width"] == part["width"] else _ratio(rung),
+        }
+        for name, part in found["parts"].items()
+        for rung in part["rungs"]
+    ]
+
+
+def _ratio(rung: Mapping[str, Any]) -> str:
+    return _span(*(bound - 1 for bound in rung["ratio"])) if rung["ratio"] else "-"
+
+
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """Return what a scan found, one plain sentence for each part and one for all together."""
-    said = [_part(name, part) for name, part in found["parts"].items()]
+    """Return what a scan found: a sentence for all parts together, then one for each."""
     slower = found["whole"] and slower_text(found["trial"], found["whole"])
-    return [*said, *_together(found), *([f"{slower}."] if slower else [])]
+    said = [*_together(found), *([f"{slower}."] if slower else [])]
+    said += [_part(name, part) for name, part in found["parts"].items()]
+    if found["left_out"]:
+        said.append(f"Not looked at, for there are many parts: {', '.join(found['left_out'])}.")
+    return said
 
 
 def slower_text(name: str, whole: Mapping[str, Any]) -> str | None:
@@ -83,7 +129,7 @@ def slower_text(name: str, whole: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"{name} measures slower than the whole network it was cut from, by "
-        f"{_span(whole['low'] - 1, whole['high'] - 1)} (99 % interval)"
+        f"{_span(whole['low'] - 1, whole['high'] - 1).replace('+', '')} (99 % interval)"
     )
 
 
@@ -103,7 +149,7 @@ def _part(name: str, part: Mapping[str, Any]) -> str:
         )
     if not said:
         widths = [rung["width"] for rung in part["rungs"]]
-        said = [f"no step is seen between {min(widths)} and {max(widths)} channels"]
+        said = [f"no step is sure between {min(widths)} and {max(widths)} channels"]
     return f"{name}: {'; '.join(said)}."
 
 
@@ -135,7 +181,7 @@ def _together(found: Mapping[str, Any]) -> list[str]:
     snapped = found["snapped"]
     if not snapped:
         return []
-    widths = ", ".join(f"{name} {width}" for name, width in snapped["widths"].items())
+    widths = ", ".join(f"{name} at {width}" for name, width in snapped["widths"].items())
     span = _span(snapped["low"] - 1, snapped["high"] - 1)
     if snapped["slower"]:
         return [

@@ -167,7 +167,7 @@ class Trained:
             full=ticket.full,
             seed=ticket.seed,
             device=device,
-            assets=self._assets(candidate),
+            assets=self._assets(candidate, ticket.seed),
         )
         checkpoint = Path(ticket.folder) / "checkpoint"
         if checkpoint.is_dir():
@@ -175,14 +175,16 @@ class Trained:
         self._training = training
         return training
 
-    def _assets(self, candidate: Space) -> dict[str, Any]:
+    def _assets(self, candidate: Space, seed: int) -> dict[str, Any]:
         """Return the trained networks this candidate starts from, made on first demand."""
         needed = candidate.needs(self.task.shape)
         if not needed:
             return {}
         from nasx.assets import load_assets
 
-        return load_assets(needed, self.study.assets, self.run_folder / "assets", self.task)
+        return load_assets(
+            needed, self.study.assets, self.run_folder / "assets", self.task, seed=seed
+        )
 
 
 def wants_latency(study: Study) -> bool:

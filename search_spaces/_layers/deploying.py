@@ -40,7 +40,8 @@ class Bias(nn.Module):
 def deployed(layer: QuantisedConv2d) -> nn.Module:
     """Return the layer that runs a quantised convolution on its codes.
 
-    Signs with signs: XNOR; codes with codes: integers; codes with floats: floats, decoded.
+    Signs with signs: XNOR; codes with codes: integers; codes with floats: floats, decoded. What
+    else stands before the input's steps (a shift, a ReLU) stays a layer of its own.
     """
     *before, reading = (
         layer.reading if isinstance(layer.reading, nn.Sequential) else [layer.reading]
@@ -56,6 +57,8 @@ def deployed(layer: QuantisedConv2d) -> nn.Module:
             codes, layer.bits, *where, a_bits=reading.bits, alpha=reading.alpha, scale=scale
         )
     else:
+        if not isinstance(reading, nn.Identity):
+            before.append(reading)
         main = DecodedConv2d.from_codes(codes, layer.bits, *where, scale=scale)
     parts = [*before, main] + ([] if layer.bias is None else [Bias(layer.bias)])
     return main if len(parts) == 1 else nn.Sequential(*parts)

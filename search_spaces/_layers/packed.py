@@ -106,3 +106,13 @@ def output_of(x: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
 def channels_last(x: Tensor) -> bool:
     """Return whether the channels of an input lie side by side (and only so)."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def mean_bits(model: nn.Module) -> dict[str, float]:
+    """Return the bits of a stored weight of a network on average: all, and the low-bit layers'."""
+    few = [m for m in model.modules() if isinstance(m, PackedConv2d)]
+    weights = sum(m.out_channels * m.taps for m in few)
+    bits = sum(m.out_channels * m.taps * m.bits for m in few)
+    floats = sum(p.numel() for p in model.parameters())
+    found = {"mean_bits": (bits + 32 * floats) / (weights + floats)}
+    return found | ({"low_bit_mean": bits / weights} if weights else {})
