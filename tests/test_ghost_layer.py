@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nasx.cost.onnxfile import write_onnx
 from nasx.cost.ops import count
 from nasx.errors import NasxError
+from nasx.referencesource import reference_source
 from search_spaces._layers._native import unwatched
 from search_spaces._layers.ghost_conv import GhostConv2d, ghost_conv2d, shifted
 from search_spaces._layers.shift import Ghosts, deploy, intrinsic, offsets, set_noise
@@ -243,3 +244,18 @@ def test_a_call_that_something_watches_goes_through_the_dispatcher() -> None:
     assert not unwatched(x)  # a gradient may be asked for
     with torch.inference_mode():
         assert torch.equal(layer(x), alone)
+
+
+def test_the_reference_stands_alone_as_bundles_need_it_and_shifts_alike() -> None:
+    (name, reference), *others = GhostConv2d.references.items()
+    assert not others
+    # Whatever else its file has, a bundle does not.
+    scope: dict[str, Any] = {"torch": torch, "F": F, "Tensor": Tensor, "__name__": "alone"}
+    exec(reference_source(name, reference), scope)
+    conv, x = nn.Conv2d(2, 6, 3, padding=1), drawn(1, 2, 5, 4)
+    runs = [0, 3, 1, 2, -1, 3, 1, 0, 0, 0, 4, 2, 4, -5, 0]
+    with torch.no_grad():
+        found = scope[reference.__name__](x, conv.weight, conv.bias, runs)
+        maps = conv(x)
+    moved = [(maps[:, 1:4], 2, -1), (maps[:, :1], 0, 0), (maps[:, 4:], -5, 0)]
+    torch.testing.assert_close(found, torch.cat([maps, *(shifted(*m) for m in moved)], 1))

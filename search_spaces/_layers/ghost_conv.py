@@ -40,11 +40,17 @@ def shifted(x: Tensor, dy: int, dx: int) -> Tensor:
 
 def ghost_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, runs: list[int]) -> Tensor:
     """Compute nasx::ghost_conv2d in plain torch, one run after the other."""
+    # Bundles carry this text alone: no other name of this file may stand in it.
     maps = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    height, width = maps.shape[-2:]
     parts = [maps]
-    for i in range(0, len(runs), RUN):
-        _, many, first, dy, dx = runs[i : i + RUN]
-        parts.append(shifted(maps[:, first : first + many], dy, dx))
+    for i in range(0, len(runs), 5):
+        _, many, first, dy, dx = runs[i : i + 5]
+        part = maps[:, first : first + many]
+        if abs(dy) >= height or abs(dx) >= width:
+            parts.append(torch.zeros_like(part))
+        else:
+            parts.append(F.pad(part, (-dx, dx, -dy, dy)) if dy or dx else part)
     return torch.cat(parts, 1)
 
 
@@ -60,7 +66,7 @@ def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None, runs: list[int]) -> 
     if kernels is None:
         return _output(x, weight, runs).copy_(ghost_conv2d(x, weight, bias, runs))
     job = _job(x.shape, weight.shape, tuple(runs), torch.get_num_threads())
-    y = torch.empty(job.output, memory_format=torch.channels_last)
+    y = torch.empty_strided(job.output, job.strides)  # channels last; quicker so
     version = None if bias is None or bias.is_inference() else bias._version
     where = None if bias is None else bias.data_ptr()
     packed = once(
@@ -77,6 +83,7 @@ class _Job(NamedTuple):
     sizes: ctypes.Array[ctypes.c_int64]
     runs: ctypes.Array[ctypes.c_int64]
     output: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 @functools.lru_cache(1024)
@@ -84,7 +91,9 @@ def _job(x: tuple[int, ...], weight: tuple[int, ...], runs: tuple[int, ...], thr
     maps, ghosts = weight[0], sum(runs[1::RUN])
     sizes = SIZES(*x, maps, ghosts, weight[-1], len(runs) // RUN, threads)
     told = (ctypes.c_int64 * len(runs))(*runs)
-    return _Job(sizes, told, (x[0], maps + ghosts, *x[2:]))
+    (n, _, high, wide), out = x, maps + ghosts
+    strides = (high * wide * out, 1, wide * out, out)
+    return _Job(sizes, told, (n, out, high, wide), strides)
 
 
 @functools.cache
