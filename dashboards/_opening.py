@@ -112,9 +112,11 @@ def verdict(cards: Sequence[Finding], record: Snapshot) -> str:
         for card in cards
     )
     size = split_size(record, "test")
-    how = (
-        f"± is one binomial standard error over {size:,} test images. " if size
-        else "The record does not state the size of the test split, so no standard error is given. "
-    )  # fmt: skip
+    how = ""
+    if "top1" in record.study.objectives:  # of other scores it says nothing
+        how = (
+            f"± is one binomial standard error over {size:,} test images. " if size else
+            "The record does not state the size of the test split, so no standard error is given. "
+        )  # fmt: skip
     how += "The test split was never used to choose."
     return section("Verdict", f'<div class="findings">{body}</div><p class="note">{esc(how)}</p>')

@@ -117,8 +117,7 @@ def _row(point: Point, axis: str, limits: tuple[float, float]) -> str:
 
 def difference(score: dict[str, Any], axis: str) -> str:
     """Return 'member - control' with its interval, in the score's unit."""
-    unit = {"%": " points", "dB": " dB"}.get(AXES[axis].unit, "")
-    digits = 1 if unit else 3
+    unit, digits = {"%": (" points", 1), "dB": (" dB", 2)}.get(AXES[axis].unit, ("", 3))
     text = f"{score['difference']:+.{digits}f}{unit}"
     if score["low"] is None:
         return text.replace("-", "−")

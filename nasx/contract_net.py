@@ -17,6 +17,7 @@ from nasx.tasks.base import Batch, answer
 from nasx.tasks.degrade import scale_of
 
 SAMPLES = 4  # of one batch
+LARGE = 10_000_000  # parameters beyond which a network is looked at by shapes alone
 
 
 def built(candidate: Space, shape: TaskShape) -> nn.Module:
@@ -27,7 +28,13 @@ def built(candidate: Space, shape: TaskShape) -> nn.Module:
 
 
 def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | None:
-    """Build, run, differentiate and price one candidate; return its card."""
+    """Build, run, differentiate and price one candidate; return its card.
+
+    A large network is built and run on shapes alone, and has no card: its small siblings stand for
+    its gradients and prices.
+    """
+    if _large(candidate, shape, faults):
+        return None
     model = built(candidate, shape)
     if not isinstance(model, nn.Module):
         faults.add("build", candidate, "build(shape) must return a torch.nn.Module")
@@ -67,6 +74,23 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
     return card
 
 
+def _large(candidate: Space, shape: TaskShape, faults: Faults) -> bool:
+    """Return whether a network is large; if so, look at what it answers, without a number in it."""
+    try:
+        with torch.device("meta"):
+            model = candidate.build(shape)
+            if sum(p.numel() for p in model.parameters()) <= LARGE:
+                return False
+            inputs = torch.zeros(SAMPLES, *candidate.input_shape(shape))
+            outputs = list(_answers(model.train(), inputs, shape))
+    except Exception:  # it needs numbers to be built or run
+        return False
+    said = _misshapen(outputs, inputs, shape)
+    if said:
+        faults.add("output", candidate, said)
+    return True
+
+
 def _answers(model: nn.Module, inputs: Tensor, shape: TaskShape) -> Iterator[Tensor]:
     """Yield what a network answers, for each of the heads that the task names."""
     heads = shape.outputs if isinstance(shape.outputs, tuple) else ("",)
@@ -88,7 +112,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 def _misshapen(outputs: list[Tensor], inputs: Tensor, shape: TaskShape) -> str | None:
     got = ", ".join(str(tuple(o.shape)) for o in outputs) or "nothing"
-    if any(not torch.isfinite(o).all() for o in outputs):
+    if any(not o.is_meta and not torch.isfinite(o).all() for o in outputs):
         return "the output is not finite: check the initial weights"
     if shape.kind == "classify" and [tuple(o.shape) for o in outputs] != [(SAMPLES, shape.classes)]:
         return f"the output is {got}, wanted ({SAMPLES}, {shape.classes}): (samples, classes)"

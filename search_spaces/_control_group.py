@@ -60,8 +60,8 @@ class Betas(nn.Module):
 def mixing(model: nn.Module, convs: Sequence[str], betas: Betas) -> Iterator[None]:
     """Mix the two halves of every batch behind these convolutions while this is open.
 
-    The first half are real samples, the second their knockoffs. The hooks go when it closes, also
-    when the forward raises.
+    The first half are real samples, the second their knockoffs. What is computed has no gradients
+    of the network's own weights. All is as before when it closes, also when the forward raises.
     """
 
     def mix(beta: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -76,9 +76,14 @@ def mixing(model: nn.Module, convs: Sequence[str], betas: Betas) -> Iterator[Non
         model.get_submodule(name).register_forward_hook(mix(beta))
         for name, beta in zip(convs, betas.values, strict=True)
     ]
+    weights = [p for p in model.parameters() if p.requires_grad]
     try:
+        for p in weights:
+            p.requires_grad_(False)
         yield
     finally:
+        for p in weights:
+            p.requires_grad_(True)
         for handle in handles:
             handle.remove()
 

@@ -249,7 +249,9 @@ class _Reading:
         for name, layer in row.named_children():
             if type(layer) in (nn.Linear, nn.Conv2d) and not reader:
                 reader = f"{path}.{name}"
-            elif not isinstance(layer, (*POOLS, nn.Flatten, nn.Dropout, nn.BatchNorm2d)):
+            elif reader and isinstance(layer, nn.BatchNorm2d):
+                continue  # of the logits
+            elif not isinstance(layer, (*POOLS, nn.Flatten, nn.Dropout)):
                 raise _unsupported(f"{path}.{name}", layer, "a linear layer was expected")
         if not reader:
             raise _unsupported(path, row, "it has no linear layer")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from nasx.errors import SpaceError
 from nasx.shape import TaskShape
-from nasx.space import Published
 from search_spaces._backbones import network, start
 from search_spaces._bases import micro, scaled
 from search_spaces._coupling import Channels, Mode, coupled
@@ -143,32 +142,3 @@ def uniform(dense: Dense, macs: int) -> dict[str, int]:
                 break
         else:
             return counts
-
-
-_IMAGENET = TaskShape("classify", (3, 224, 224), 1000)
-_CIFAR = TaskShape("classify", (3, 32, 32), 10)
-_SOURCE = "arithmetic of the released pruning script: C - int(p C) of each convolution of a block"
-_POINTS = (  # backbone, ratio in percent, params, MACs
-    ("resnet20", 45, 119_045, 18_040_448),
-    ("resnet32", 45, 204_599, 30_482_048),
-    ("resnet56", 45, 375_707, 55_365_248),
-    ("resnet18", 30, 7_097_908, 1_122_402_770),
-    ("resnet34", 30, 13_139_910, 2_229_369_659),
-    ("resnet50", 35, 14_617_421, 2_232_573_815),
-    ("resnet101", 35, 23_716_348, 4_009_299_507),
-)
-
-
-def published_points() -> tuple[Published, ...]:
-    """Return the pruned networks whose sizes follow from what was released."""
-    return tuple(
-        Published(
-            f"{backbone}_{percent}",
-            {"backbone": backbone, "mode": "scatter", "ratio": percent / 100},
-            _CIFAR if STAGES[backbone] == 3 else _IMAGENET,
-            params,
-            macs,
-            source=_SOURCE,
-        )
-        for backbone, percent, params, macs in _POINTS
-    )

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nasx.shape import TaskShape
+from nasx.space import Published
 
 IMAGENET = TaskShape("classify", (3, 224, 224), 1000)
 CIFAR = TaskShape("classify", (3, 32, 32), 10)
+SOURCE = "arithmetic of the released pruning script: C - int(p C) of each convolution of a block"
 
 
 class Point(NamedTuple):
@@ -53,3 +55,22 @@ DENSE = {  # parameters, MACs
     "resnet50": (25_557_032, 4_089_184_256),
     "resnet101": (44_549_160, 7_801_405_440),
 }
+
+
+def published_points() -> tuple[Published, ...]:
+    """Return the points of scop that are checked with every space: CIFAR-10's and the A rows.
+
+    The B rows are the same arithmetic at other ratios, and counting them takes as long again.
+    """
+    return tuple(
+        Published(
+            f"{p.network}_{round(100 * p.ratio)}",
+            {"backbone": p.network, "mode": "scatter", "ratio": p.ratio},
+            p.shape,
+            p.params,
+            p.macs,
+            source=SOURCE,
+        )
+        for p in POINTS
+        if p.row in ("CIFAR-10", "A")
+    )

@@ -21,15 +21,8 @@ from nasx.space import Part, Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
 from search_spaces._channel_scores import COMPETING, OTHERS
 from search_spaces._coupling import Channels, Mode
-from search_spaces._pruned_nets import (
-    STAGES,
-    Dense,
-    macs_of,
-    published_points,
-    sets_of,
-    slimmed,
-    uniform,
-)
+from search_spaces._pruned_nets import STAGES, Dense, macs_of, sets_of, slimmed, uniform
+from search_spaces._pruned_points import published_points
 from search_spaces._pruning import BATCH, DECAY, Kind, Pruning, is_cut, tell, told
 from search_spaces._surgery import Snap, kept_counts, slim
 
@@ -119,9 +112,11 @@ class Scop(Space):
         return found
 
     def counts(self) -> dict[str, int]:
-        """Return how many channels of every set stay."""
+        """Return how many channels of every set stay; to snap down takes no more than `MOST`."""
         sets = self.sets()
-        return kept_counts(sets, self.ratios(sets), self.align, self.snap)
+        found = kept_counts(sets, self.ratios(sets), self.align, self.snap)
+        least = kept_counts(sets, MOST, self.align)
+        return {name: max(count, least[name]) for name, count in found.items()}
 
     def losing(self) -> tuple[Channels, ...]:
         """Return the sets that lose channels."""
@@ -153,7 +148,7 @@ class Scop(Space):
             values["stage_ratios"] = [*self.stage_ratios[:stages], *[0.0] * (MOST_STAGES - stages)]
         if self.source == "scratch":
             idle |= set(_DENSE)
-        elif self._whole():
+        elif not self.losing():
             idle |= set(_DENSE) - {"dense_samples", "tune_rate"}
         elif self.score not in COMPETING:
             idle |= set(_COMPETING)

@@ -59,6 +59,32 @@ class BadShape(Sound):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
 
 
+class Large(Sound):
+    """With tanh 13 M parameters, which nobody wants to see moved."""
+
+    built: ClassVar[list[str]] = []
+    classes: ClassVar[int] = 4
+
+    def build(self, shape):
+        if self.kind == "relu":
+            return super().build(shape)
+        made = nn.Linear(64, 200_000)
+        self.built.append(made.weight.device.type)
+        return nn.Sequential(nn.Flatten(), made, nn.Linear(200_000, self.classes))
+
+
+class LargeAndWrong(Large):
+    classes: ClassVar[int] = 7
+
+
+def test_large_networks_are_looked_at_by_shapes_alone():
+    assert said(Large) == []
+    assert set(Large.built) == {"meta"}
+    (fault, *_) = said(LargeAndWrong)
+    assert "the output is (4, 7), wanted (4, 4)" in fault
+    assert set(Large.built) == {"meta"}
+
+
 class Dead(Sound):
     def build(self, shape):
         model = super().build(shape)

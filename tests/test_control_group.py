@@ -47,6 +47,9 @@ def test_the_first_half_is_mixed_and_the_second_passes_as_it_is():
         outputs = model(torch.cat([real, fake]))
     assert torch.allclose(outputs, torch.cat([second * a + (1 - second) * b, b]), atol=1e-6)
     assert torch.equal(model(real), model[2](model[0](real).relu()))  # no hook is left
+    outputs.sum().backward()
+    assert all(beta.grad is not None for beta in betas.values)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
 def test_hooks_go_when_the_forward_raises():
@@ -54,6 +57,7 @@ def test_hooks_go_when_the_forward_raises():
     with pytest.raises(RuntimeError), mixing(model, ["0"], Betas([1])):
         model(torch.zeros(2, 5, 4, 4))
     assert not model[0]._forward_hooks
+    assert model[0].weight.requires_grad
 
 
 def test_coefficients_stay_in_range_and_rest_when_they_are_done():

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from nasx.cost.onnxfile import write_onnx
 from nasx.cost.ops import count
 from nasx.errors import NasxError
+from nasx.referencesource import reference_source
+from search_spaces._layers._native import unwatched
 from search_spaces._layers.ghost_conv import GhostConv2d, ghost_conv2d, shifted
 from search_spaces._layers.shift import Ghosts, deploy, intrinsic, offsets, set_noise
 
@@ -215,3 +217,45 @@ def test_an_exported_layer_answers_alike_in_onnxruntime(each: Any, tmp_path: Any
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_call_that_something_watches_goes_through_the_dispatcher() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+            names.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    names: list[str] = []
+    layer = GhostConv2d(nn.Conv2d(4, 8, 3, padding=1), [(0, 8, 0, 1, -1)])
+    x = drawn(2, 4, 6, 5).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert unwatched(x)
+        alone = layer(x)
+        with Seen():
+            assert torch.equal(layer(x), alone)
+        assert "nasx::ghost_conv2d" in names
+        exported = torch.export.export(layer, (x,), strict=False)
+        assert "nasx.ghost_conv2d" in str(exported.graph)
+        assert torch.equal(exported.module()(x), alone)
+        mapped = torch.func.vmap(layer)(x.unsqueeze(0))
+        torch.testing.assert_close(mapped[0], alone)
+    assert not unwatched(x)  # a gradient may be asked for
+    with torch.inference_mode():
+        assert torch.equal(layer(x), alone)
+
+
+def test_the_reference_stands_alone_as_bundles_need_it_and_shifts_alike() -> None:
+    (name, reference), *others = GhostConv2d.references.items()
+    assert not others
+    # Whatever else its file has, a bundle does not.
+    scope: dict[str, Any] = {"torch": torch, "F": F, "Tensor": Tensor, "__name__": "alone"}
+    exec(reference_source(name, reference), scope)
+    conv, x = nn.Conv2d(2, 6, 3, padding=1), drawn(1, 2, 5, 4)
+    runs = [0, 3, 1, 2, -1, 3, 1, 0, 0, 0, 4, 2, 4, -5, 0]
+    with torch.no_grad():
+        found = scope[reference.__name__](x, conv.weight, conv.bias, runs)
+        maps = conv(x)
+    moved = [(maps[:, 1:4], 2, -1), (maps[:, :1], 0, 0), (maps[:, 4:], -5, 0)]
+    torch.testing.assert_close(found, torch.cat([maps, *(shifted(*m) for m in moved)], 1))

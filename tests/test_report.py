@@ -15,6 +15,7 @@ import pytest
 from dashboards import live
 from dashboards._opening import verdict
 from dashboards._points import points
+from dashboards._repeats import difference
 from dashboards._sections import front_table
 from dashboards._verdict import against, findings, standard_error
 from made_record import HOSTILE, hostile, many, one, trial, zero
@@ -218,6 +219,8 @@ def test_numbers_are_written_for_people() -> None:
     assert amount("energy_uj", 6.389) == "6.39 µJ"
     assert amount("ssim", 0.91234) == "0.9123"
     assert amount("psnr", 33.657) == "33.66 dB"
+    score = {"difference": -0.034, "low": -0.051, "high": 0.02}
+    assert difference(score, "psnr") == "−0.03 dB (−0.05 to +0.02)"
     assert amount("ap", 0.4236) == "0.424"
     assert amount("macs", None) == amount("macs", float("nan")) == "–"
     assert count(999_600) == "1.00 M"

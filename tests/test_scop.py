@@ -76,6 +76,9 @@ def test_stages_are_resized_one_by_one_and_the_whole_is_the_dense_network():
         resized = candidate.resized({"stage 0": width}, SHAPE)
         assert resized.parts(SHAPE)["stage 0"].width == width
         assert resized.parts(SHAPE)["stage 1"].width == 32
+    few = Scop(source="dense", ratio=0.85, align=16, snap="down", backbone="resnet18")
+    same = few.resized({"stage 1": few.parts(SHAPE)["stage 1"].width}, SHAPE)
+    assert same.canonical(SHAPE) == few.canonical(SHAPE)
     assert candidate.whole(SHAPE).key(SHAPE) == Scop().key(SHAPE)
     assert Scop().whole(SHAPE) is None
 
@@ -113,6 +116,9 @@ def test_equal_networks_and_trainings_have_one_key():
     ):  # fmt: skip
         assert Scop.from_json(change).key(SHAPE) == key, change
     dense = {"source": "dense", "ratio": 0.5}
+    assert Scop.from_json({**dense, "ratio": 0.01, "score": "l1"}).key(SHAPE) == Scop.from_json(
+        {"source": "dense"}
+    ).key(SHAPE)  # too small a ratio to take a channel
     pruned = Scop.from_json(dense).key(SHAPE)
     assert pruned != Scop(ratio=0.5).key(SHAPE) != key
     assert Scop.from_json({**dense, "grain": "stage", "stage_ratios": [0.5, 0.5, 0.9, 0.9]}).key(

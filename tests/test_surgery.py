@@ -247,9 +247,9 @@ def with_gate(where, channels):
     return nn.Sigmoid() if where.endswith("act1") else nn.ReLU()
 
 
-def with_block(block):
+def with_block(block, *before):
     layers = {"stem": nn.Sequential(nn.Conv2d(3, 4, 1)), "stages": nn.Sequential(block)}
-    return nn.Sequential(OrderedDict(layers, head=nn.Sequential(nn.Linear(4, 2))))
+    return nn.Sequential(OrderedDict(layers, head=nn.Sequential(*before, nn.Linear(4, 2))))
 
 
 PLAN = ResNetPlan(3, 4, (1,), 8)
@@ -275,6 +275,9 @@ UNKNOWN = {
     ),
     "Linear is no 'stem', 'stages' and a head to prune": lambda: nn.Linear(3, 4),
     "Sequential is no 'stem', 'stages' and a head to prune": lambda: resnet(PLAN)[:2],
+    "head.0 (BatchNorm2d) cannot be pruned: a linear layer was expected": lambda: with_block(
+        nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 3))), nn.BatchNorm2d(4)
+    ),
     "head (Sequential) cannot be pruned: it has no linear layer": lambda: resnet(
         PLAN, classifier=lambda features, classes: nn.Flatten()
     ),

@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from nasx.errors import NasxError
 from nasx.files import cache_folder
@@ -71,6 +73,22 @@ def operator(
     torch.library.register_fake(f"nasx::{name}", fake, lib=OPERATORS)
     found: Callable[..., Any] = getattr(torch.ops.nasx, name)
     return found
+
+
+def unwatched(x: Tensor) -> bool:
+    """Return whether a call on `x` computes and nothing more: no gradient, trace, count or export.
+
+    Then a layer may call its kernel without torch's dispatcher, which takes longer than small
+    layers bear (some 10 microseconds a call of an operator in Python) and would do nothing.
+    """
+    return (
+        type(x) is Tensor
+        and not torch.is_grad_enabled()
+        and not is_in_torch_dispatch_mode()
+        and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
 
 
 @functools.cache

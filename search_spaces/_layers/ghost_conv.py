@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nasx.cost.ops import Ops
 from nasx.errors import NasxError
-from search_spaces._layers._native import isa, library, operator
+from search_spaces._layers._native import isa, library, operator, unwatched
 from search_spaces._layers._once import once
 from search_spaces._layers.packed import channels_last
 
@@ -40,42 +40,60 @@ def shifted(x: Tensor, dy: int, dx: int) -> Tensor:
 
 def ghost_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, runs: list[int]) -> Tensor:
     """Compute nasx::ghost_conv2d in plain torch, one run after the other."""
+    # Bundles carry this text alone: no other name of this file may stand in it.
     maps = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    height, width = maps.shape[-2:]
     parts = [maps]
-    for i in range(0, len(runs), RUN):
-        _, many, first, dy, dx = runs[i : i + RUN]
-        parts.append(shifted(maps[:, first : first + many], dy, dx))
+    for i in range(0, len(runs), 5):
+        _, many, first, dy, dx = runs[i : i + 5]
+        part = maps[:, first : first + many]
+        if abs(dy) >= height or abs(dx) >= width:
+            parts.append(torch.zeros_like(part))
+        else:
+            parts.append(F.pad(part, (-dx, dx, -dy, dy)) if dy or dx else part)
     return torch.cat(parts, 1)
-
-
-def _channels(weight: Tensor, runs: Sequence[int]) -> int:
-    return weight.shape[0] + sum(runs[1::RUN])
 
 
 def _output(x: Tensor, weight: Tensor, runs: list[int]) -> Tensor:
     form = torch.channels_last if channels_last(x) else torch.contiguous_format
-    shape = (x.shape[0], _channels(weight, runs), *x.shape[2:])
+    shape = (x.shape[0], weight.shape[0] + sum(runs[1::RUN]), *x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=form)
 
 
 def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None, runs: list[int]) -> Tensor:
-    y = _output(x, weight, runs)
     plain = x.dtype != torch.float32 or x.device.type != "cpu" or not channels_last(x)
     kernels = None if plain or weight.shape[-1] > LARGEST or not x.numel() else _kernels()
     if kernels is None:
-        return y.copy_(ghost_conv2d(x, weight, bias, runs))
-    x = x.contiguous(memory_format=torch.channels_last)
-    sizes = SIZES(
-        *x.shape, weight.shape[0], y.shape[1] - weight.shape[0], weight.shape[-1],
-        len(runs) // RUN, torch.get_num_threads(),
-    )  # fmt: skip
+        return _output(x, weight, runs).copy_(ghost_conv2d(x, weight, bias, runs))
+    job = _job(x.shape, weight.shape, tuple(runs), torch.get_num_threads())
+    y = torch.empty_strided(job.output, job.strides)  # channels last; quicker so
     version = None if bias is None or bias.is_inference() else bias._version
     where = None if bias is None else bias.data_ptr()
-    packed = once(weight, ("ghost", where, version), lambda: _packed(kernels, weight, bias, sizes))
-    told = _told(tuple(runs))
-    if kernels.ghost_forward(sizes, x.data_ptr(), packed.data_ptr(), told, y.data_ptr()):
+    packed = once(
+        weight, ("ghost", where, version), lambda: _packed(kernels, weight, bias, job.sizes)
+    )
+    if kernels.ghost_forward(job.sizes, x.data_ptr(), packed.data_ptr(), job.runs, y.data_ptr()):
         raise MemoryError(f"no memory for a ghost convolution of {list(x.shape)}")
     return y
+
+
+class _Job(NamedTuple):
+    """What the kernel is told beside memory: the same for every call on one shape."""
+
+    sizes: ctypes.Array[ctypes.c_int64]
+    runs: ctypes.Array[ctypes.c_int64]
+    output: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@functools.lru_cache(1024)
+def _job(x: tuple[int, ...], weight: tuple[int, ...], runs: tuple[int, ...], threads: int) -> _Job:
+    maps, ghosts = weight[0], sum(runs[1::RUN])
+    sizes = SIZES(*x, maps, ghosts, weight[-1], len(runs) // RUN, threads)
+    told = (ctypes.c_int64 * len(runs))(*runs)
+    (n, _, high, wide), out = x, maps + ghosts
+    strides = (high * wide * out, 1, wide * out, out)
+    return _Job(sizes, told, (n, out, high, wide), strides)
 
 
 @functools.cache
@@ -96,11 +114,6 @@ def _packed(kernels: ctypes.CDLL, weight: Tensor, bias: Tensor | None, sizes: An
     start = None if bias is None else bias.detach().contiguous().data_ptr()
     kernels.ghost_pack(sizes, last.data_ptr(), start, found.data_ptr())
     return found
-
-
-@functools.lru_cache(1024)
-def _told(runs: tuple[int, ...]) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * len(runs))(*runs)
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, runs: list[int]) -> Tensor:
@@ -166,9 +179,11 @@ class GhostConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps and ghosts; a NasxError says what is wrong with an input."""
-        if x.ndim != 4 or x.shape[1] != self.conv.in_channels:
+        conv = self.conv
+        if x.ndim != 4 or x.shape[1] != conv.in_channels:
             raise NasxError(
-                f"GhostConv2d takes (N, {self.conv.in_channels}, H, W), not {tuple(x.shape)}"
+                f"GhostConv2d takes (N, {conv.in_channels}, H, W), not {tuple(x.shape)}"
             )
-        y: Tensor = _operator(x, self.conv.weight, self.conv.bias, self.runs)
+        run = _kernel if unwatched(x) else _operator
+        y: Tensor = run(x, conv.weight, conv.bias, self.runs)
         return y
