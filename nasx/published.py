@@ -5,9 +5,28 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
+from torch import nn
+
 from nasx.contract_net import built
-from nasx.cost.card import card_of
-from nasx.space import Space
+from nasx.cost.card import CostCard, card_of
+from nasx.space import Published, Space
+
+
+def _card(candidate: Space, point: Published) -> CostCard:
+    """Return the cost card of a published point, on shapes alone where its network allows that."""
+    # A network in training need not run on shapes alone: where weights are all, none runs.
+    runs = point.counted == "trained" and (point.macs, point.adds) != (None, None)
+
+    def card(model: nn.Module) -> CostCard:
+        network = model if runs else candidate.decide(copy.deepcopy(model))
+        return card_of(network, candidate.input_shape(point.shape), trained=model)
+
+    try:
+        with torch.device("meta"):
+            return card(candidate.build(point.shape))
+    except Exception:  # it needs numbers to be built, decided or run
+        return card(built(candidate, point.shape))
 
 
 def compare_published(space: type[Space]) -> list[dict[str, Any]]:
@@ -17,13 +36,8 @@ def compare_published(space: type[Space]) -> list[dict[str, Any]]:
     """
     rows = []
     for point in space.published:
-        candidate = space.from_json(point.candidate)
-        model = built(candidate, point.shape)
         in_training = point.counted == "trained"
-        # A network in training need not run on shapes alone: where weights are all, none runs.
-        runs = in_training and (point.macs, point.adds) != (None, None)
-        network = model if runs else candidate.decide(copy.deepcopy(model))
-        card = card_of(network, candidate.input_shape(point.shape), trained=model)
+        card = _card(space.from_json(point.candidate), point)
         params = card.params_trained if in_training else card.params
         stated = {"params": point.params, "macs": point.macs, "adds": point.adds}
         counted = {"params": params, "macs": card.macs, "adds": card.adds}

@@ -107,9 +107,9 @@ def _places(plan: TransformerPlan, grid: Grid) -> Tensor | None:
 
 
 def _start(layer: nn.Module) -> None:
-    """Start linear layers from a normal of .02 cut at two deviations, convolutions from fan-out."""
+    """Start linear layers from a normal of .02, convolutions from fan-out."""
     if isinstance(layer, nn.Linear):
-        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.normal_(layer.weight, 0.0, 0.02)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     elif isinstance(layer, nn.Conv2d):
