@@ -23,6 +23,7 @@ def _flat(depth: int, dim: int, ratio: int = 4, **more: Any) -> dict[str, Any]:
     """Return a flat network with heads of 64 on patches of 16 and a class token."""
     fields = {"depth": _four([depth], 2), "dim": _four([dim], 64), "mlp_ratio": _four([ratio], 2)}
     fixed = {"layout": "flat", "head_dim": 64, "patch": 16, "stem": "patch", "pool": "cls"}
+    fixed["position"] = "learned"
     return fields | fixed | more
 
 

@@ -111,7 +111,7 @@ def test_fields_that_count_make_another_network(changed: dict[str, object]) -> N
 
 
 def test_tokens_that_leave_cost_less_and_leave_the_graph() -> None:
-    flat = {"layout": "flat", "depth": [8, 2, 2, 2], "pool": "cls"}
+    flat = {"layout": "flat", "depth": [8, 2, 2, 2], "pool": "cls", "position": "learned"}
     whole, fewer = candidate(**flat), candidate(**flat, tokens_kept=[0.5, 0.5, 0.5])
     assert fewer.macs(SHAPE) < 0.6 * whole.macs(SHAPE)
     seen: list[int] = []
