@@ -1,0 +1,72 @@
+"""How networks with gates are trained: a loss that also counts, and gates at a rate of their own.
+
+Step(within(budget), moving("all", rate=3e-3, gate_rate=3e-3))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from nasx.errors import SpaceError
+from nasx.recipe import Groups, Loss, State, task_loss
+from search_spaces._budget import Budget
+from search_spaces._necks import Neck
+
+DECAY = 0.01  # of weights; gates, biases and norms are not decayed
+
+Part = Literal["all", "network", "gate"]
+
+
+def drawing(state: State) -> Tensor:
+    """Return the task's loss while gates, if there are any, draw their ways."""
+    with _neck(state).watched(state.generator):
+        return task_loss(state)
+
+
+def within(budget: Budget) -> Loss:
+    """Return the task's loss plus the budget's, as a batch of two images would have it."""
+
+    def loss(state: State) -> Tensor:
+        with _neck(state).watched(state.generator) as taken:
+            found = task_loss(state)
+            state.notes["spent"] = float(budget.spent(taken).detach().mean()) / budget.most
+            return found + budget.per_published_batch(taken)
+
+    return loss
+
+
+def moving(which: Part, rate: float, gate_rate: float) -> Groups:
+    """Return the parameters that a step moves: gates at a rate of their own."""
+
+    def groups(state: State) -> Iterable[dict[str, Any]]:
+        gates = _neck(state).gate
+        gate = [] if gates is None else list(gates.parameters())
+        apart = {id(p) for p in gate}
+        rest = [p for p in state.model.parameters() if id(p) not in apart]
+        sets: list[dict[str, Any]] = []
+        if which != "gate":
+            sets += _decayed(rest, rate)
+        if which != "network" and gate:
+            sets.append({"params": gate, "lr": gate_rate, "weight_decay": 0.0})
+        return sets
+
+    return groups
+
+
+def _decayed(members: list[nn.Parameter], rate: float) -> list[dict[str, Any]]:
+    matrices = [p for p in members if p.ndim > 1]
+    others = [p for p in members if p.ndim <= 1]
+    return [
+        {"params": matrices, "lr": rate, "weight_decay": DECAY},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+    ]
+
+
+def _neck(state: State) -> Neck:
+    neck = state.model.neck
+    if not isinstance(neck, Neck):
+        raise SpaceError("a budget is for networks with a neck")
+    return neck
