@@ -12,6 +12,7 @@ from nasx.nearest import hint
 from nasx.shape import TaskShape
 from nasx.space import Space
 from nasx.study import Measure
+from nasx.varying import widest_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +66,7 @@ def check(
     from nasx.cost.inputs import example
 
     _, deployed, shape = _networks(space, published, values, task)
-    return cross_check(deployed, example(deployed, shape, 1))
+    return cross_check(widest_of(deployed), example(deployed, shape, 1))
 
 
 def _networks(

@@ -117,7 +117,7 @@ class Trained:
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
-        scores = training.score(self.split)
+        scores = {**training.score(self.split), **self._means(training, candidate, folder)}
         training.save(folder / "checkpoint")
         write_curve(folder / "curve.csv", training.curve)
         diagnosis = {}
@@ -127,6 +127,20 @@ class Trained:
             shape = candidate.input_shape(self.task.shape)
             self.task.illustrate(model, shape, 8, folder / "images")
         yield Report(training.samples, {**known, **scores}, diagnosis, training.presence.paused)
+
+    def _means(self, training: Training, candidate: Space, folder: Path) -> dict[str, float]:
+        """Return mean costs over valid where the work depends on the input, and keep the card."""
+        from nasx.axes import AXES
+        from nasx.cost.mean import mean_cost
+        from nasx.varying import varies
+
+        model = training.deployed().cpu()
+        if not varies(model):
+            return {}
+        card = mean_cost(model, self.task, self.price(candidate), self.study.measure.energy)
+        write_cost(folder / "cost.json", card)
+        costs = {name: card.axis(name) for name, axis in AXES.items() if axis.kind == "static"}
+        return {name: value for name, value in costs.items() if value is not None}
 
     def candidate(self, ticket: Ticket) -> Space:
         """Return the candidate that a ticket names."""
