@@ -5,6 +5,7 @@ Step(within(budget), moving("all", rate=3e-3, gate_rate=3e-3))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from nasx.recipe import Groups, Loss, State, task_loss
 from search_spaces._budget import Budget
 from search_spaces._necks import Neck
 
-DECAY = 0.01  # of weights; gates, biases and norms are not decayed
+DECAY = 0.05  # of weights; gates, biases and norms are not decayed
 
 Part = Literal["all", "network", "gate"]
 
@@ -39,16 +40,24 @@ def within(budget: Budget) -> Loss:
 
 
 def moving(which: Part, rate: float, gate_rate: float) -> Groups:
-    """Return the parameters that a step moves: gates at a rate of their own."""
+    """Return the parameters that a step moves: gates at a rate of their own, laterals by their size.
+
+    Adam moves every weight alike, so a sum over n taps moves as n times one tap does; the rate of
+    a lateral falls with the square root of its taps, and that of a 1 x 1 is `rate`.
+    """
 
     def groups(state: State) -> Iterable[dict[str, Any]]:
-        gates = _neck(state).gate
-        gate = [] if gates is None else list(gates.parameters())
-        apart = {id(p) for p in gate}
+        neck = _neck(state)
+        gate = [] if neck.gate is None else list(neck.gate.parameters())
+        laterals = list(neck.laterals)
+        apart = {id(p) for part in (*laterals, neck.gate) if part for p in part.parameters()}
         rest = [p for p in state.model.parameters() if id(p) not in apart]
         sets: list[dict[str, Any]] = []
         if which != "gate":
             sets += _decayed(rest, rate)
+            for kernels, lateral in zip(neck.plan.laterals, laterals, strict=True):
+                taps = sum(side**2 for side, _ in kernels)
+                sets += _decayed(list(lateral.parameters()), rate / math.sqrt(taps))
         if which != "network" and gate:
             sets.append({"params": gate, "lr": gate_rate, "weight_decay": 0.0})
         return sets

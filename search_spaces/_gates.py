@@ -148,7 +148,8 @@ class RandomGate(Gate):
         turns = CYCLES * (means @ getattr(self, f"direction{level}"))
         place = (turns - turns.floor())[:, None]
         ends = odds.cumsum(0)
-        return ((place >= ends - odds) & (place < ends)).to(x.dtype)
+        taken: Tensor = ((place >= ends - odds) & (place < ends)).to(x.dtype)
+        return taken
 
 
 def even_odds(costs: Sequence[float], alpha: float) -> list[float]:

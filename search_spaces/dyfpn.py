@@ -34,7 +34,7 @@ from search_spaces._necks import BRANCHES, Kernel, Neck, NeckPlan, Way
 MOST = 4  # levels
 SEVERAL = ("inception", "choose", "skip")
 CHOOSING = ("choose", "skip")
-BATCH = 16
+BATCH = 8
 WIDTHS = (16, 24, 32, 48)  # of the backbone's stages, before they are scaled
 NAMES = ("k1", "k3", "k3d2", "k3d3", "k5", "k5d2", "k5d3")
 
@@ -190,9 +190,7 @@ class DyFpn(Space):
         rates = (self.rate, self.rate * self.gate_rate)
 
         def step(which: Part) -> Step:
-            return Step(
-                loss, moving(which, *rates), adamw(self.rate, DECAY), one_cycle(warm=0.1), clip=10.0
-            )
+            return Step(loss, moving(which, *rates), adamw(self.rate, DECAY), one_cycle(warm=0.15))
 
         if not (learns and self.alternate):
             return Recipe((Phase("train", 1.0, (step("all"),)),), BATCH)
