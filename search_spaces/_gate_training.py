@@ -40,7 +40,7 @@ def within(budget: Budget) -> Loss:
 
 
 def moving(which: Part, rate: float, gate_rate: float) -> Groups:
-    """Return the parameters that a step moves: gates at a rate of their own, laterals by their size.
+    """Return the parameters that a step moves; gates have a rate of their own, laterals too.
 
     Adam moves every weight alike, so a sum over n taps moves as n times one tap does; the rate of
     a lateral falls with the square root of its taps, and that of a 1 x 1 is `rate`.
