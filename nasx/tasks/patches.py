@@ -91,14 +91,20 @@ def drawn(
     batch: int,
     generator: torch.Generator,
     augment: bool,
+    weights: Sequence[float] = (),
 ) -> Iterator[tuple[Degradation, Pair]]:
     """Yield `count` random patches in batches of one degradation each, all equally often.
 
-    Every photograph is as likely as any other, every place in it too; `augment` turns and mirrors.
+    With `weights` each batch's is drawn by them. Every photograph is as likely as any other, every
+    place in it too; `augment` turns and mirrors.
     """
     batches = -(-count // batch)
-    turns = -(-batches // len(pairs))
-    heads = torch.randperm(turns * len(pairs), generator=generator)[:batches] % len(pairs)
+    if weights:
+        shares = torch.tensor(weights, dtype=torch.float64)
+        heads = torch.multinomial(shares, batches, replacement=True, generator=generator)
+    else:
+        turns = -(-batches // len(pairs))
+        heads = torch.randperm(turns * len(pairs), generator=generator)[:batches] % len(pairs)
     photo = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
     place = torch.rand(count, 2, generator=generator, dtype=torch.float64).numpy()
     symmetry = torch.randint(ALIKE, (count,), generator=generator).numpy()
