@@ -21,7 +21,7 @@ from nasx.order import Order
 from nasx.recipe import Phase, Recipe, Step
 from nasx.shape import TaskShape
 from nasx.tasks.base import Batch, answer, demand_view, heads_of
-from nasx.tasks.mixture import mixture, weights_of
+from nasx.tasks.mixture import crops_of, mixture, weights_of
 from nasx.training import Training
 from tiny import finish
 from tinyrestore import Kept, Mixed, Named, Unseen
@@ -49,7 +49,10 @@ names = st.sampled_from(["x2", "x3", "x4", "denoise", "denoise10", "denoise70", 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(names, st.floats(0, 1e9), min_size=1).filter(lambda w: any(w.values())))
 def test_a_mixture_is_written_and_read_back(weights: dict[str, float]) -> None:
-    assert weights_of(mixture(weights)) == {n: w for n, w in weights.items() if w > 0}
+    for crops in (0, 64):
+        view = mixture(weights, crops)
+        assert weights_of(view) == {n: w for n, w in weights.items() if w > 0}
+        assert crops_of(view) == crops
 
 
 def test_wrong_mixtures_are_one_sentence_each() -> None:
@@ -62,7 +65,16 @@ def test_wrong_mixtures_are_one_sentence_each() -> None:
     ):
         with pytest.raises(NasxError, match=said):
             mixture(weights)
-    for view in ("mixture: ", "mixture: x2", "mixture: x2 1.0, x2 2.0", "mixture: x2 0", "train"):
+    with pytest.raises(NasxError, match="crops is -1; give a whole number"):
+        mixture({"x2": 1.0}, crops=-1)
+    for view in (
+        "mixture: ",
+        "mixture: x2 1.0; crops many",
+        "mixture: x2",
+        "mixture: x2 1.0, x2 2.0",
+        "mixture: x2 0",
+        "train",
+    ):
         with pytest.raises(NasxError, match="is no mixture"):
             weights_of(view)
 
@@ -96,6 +108,25 @@ def test_a_pass_of_a_mixture_is_decided_by_its_generator_alone() -> None:
     for a, b in zip(before, drawn(plain, "train", 0), strict=True):
         assert torch.equal(a.inputs, b.inputs)
     assert plain.fingerprint() == photos().fingerprint()
+
+
+@pytest.mark.parametrize("head", ["x2", "denoise30", "derain"])
+def test_few_crops_are_the_same_ones_for_every_seed(head: str) -> None:
+    task, view = photos(), mixture({head: 1.0}, crops=24)
+
+    def pairs(seed: int) -> list[tuple[bytes, bytes]]:
+        batches = list(task.batches(view, PATCH, 8, torch.Generator().manual_seed(seed)))
+        rows = [(b.inputs[i], b.targets["image"][i]) for b in batches for i in range(8)]
+        return [(a.numpy().tobytes(), b.numpy().tobytes()) for a, b in rows]
+
+    one, other = pairs(0), pairs(1)
+    assert len(one) == task.size(view) == 96
+    assert set(Counter(one).values()) == {4}
+    assert set(one) == set(other)
+    assert one != other
+    some = mixture({head: 1.0}, crops=8)
+    few = {b.targets["image"].numpy().tobytes() for b in drawn(task, some, 0, 1)}
+    assert 8 < len(few) <= 64  # turned and mirrored
 
 
 def test_an_order_of_a_mixture_goes_on_bit_for_bit() -> None:

@@ -13,15 +13,17 @@ from collections.abc import Mapping
 
 from nasx.errors import NasxError
 
-BEGIN = "mixture: "
+BEGIN, CROPS = "mixture: ", "; crops "
 PART = re.compile(r"([a-z][a-z0-9_]*) ([0-9.e+-]+)")
 
 
-def mixture(weights: Mapping[str, float]) -> str:
+def mixture(weights: Mapping[str, float], crops: int = 0) -> str:
     """Return the view of a phase whose batches are spoilt each in one way, drawn by weight.
 
     Names are those of heads of the task `photos`, its own or others. A weight of 0 leaves one out.
-    Raises NasxError for a weight that is negative or not finite, and where all are 0.
+    With `crops` there are only so many crops, in the same places and spoilt alike for every seed,
+    as where little data is to be had. Raises NasxError for a weight that is negative or not finite,
+    where all are 0, and for crops below 0.
     """
     for name, weight in weights.items():
         if not PART.fullmatch(f"{name} 1"):
@@ -31,7 +33,10 @@ def mixture(weights: Mapping[str, float]) -> str:
     kept = {name: float(weight) for name, weight in weights.items() if weight > 0}
     if not kept:
         raise NasxError("a mixture of nothing; give at least one degradation a weight above 0")
-    return BEGIN + ", ".join(f"{name} {weight!r}" for name, weight in kept.items())
+    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 0:
+        raise NasxError(f"a mixture: crops is {crops!r}; give a whole number, 0 for all")
+    parts = ", ".join(f"{name} {weight!r}" for name, weight in kept.items())
+    return BEGIN + parts + (f"{CROPS}{crops}" if crops else "")
 
 
 def is_mixture(view: str) -> bool:
@@ -39,10 +44,19 @@ def is_mixture(view: str) -> bool:
     return view.startswith(BEGIN)
 
 
+def crops_of(view: str) -> int:
+    """Return how many crops a mixture has, 0 where it may cut any."""
+    _, _, crops = view.partition(CROPS)
+    return int(crops) if is_mixture(view) and crops.isdecimal() else 0
+
+
 def weights_of(view: str) -> dict[str, float]:
     """Return the weights of a mixture by name, all above 0; NasxError where it is not one."""
     found: dict[str, float] = {}
-    for part in view.removeprefix(BEGIN).split(", "):
+    parts = view.removeprefix(BEGIN)
+    if crops_of(view):
+        parts = parts.partition(CROPS)[0]
+    for part in parts.split(", "):
         matched = PART.fullmatch(part)
         weight = _number(matched[2]) if matched else None
         if not is_mixture(view) or matched is None or weight is None or matched[1] in found:

@@ -23,7 +23,7 @@ from nasx.tasks.crops import choose, write_strip
 from nasx.tasks.data import SPLITS
 from nasx.tasks.degrade import SIGMA, Degradation, mixed
 from nasx.tasks.fidelity import eight_bits, fidelity
-from nasx.tasks.mixture import is_mixture
+from nasx.tasks.mixture import crops_of, is_mixture
 from nasx.tasks.patches import Pairs, covering, drawn, grid, spelt, spoilt
 from nasx.tasks.photographs import Photographs
 from nasx.tasks.whole import whole
@@ -163,7 +163,8 @@ class Restore:
                 count = count // batch * batch
             of_pass = torch.Generator().manual_seed(seed)
             weights = tuple(mixes.values())
-            taken = drawn(parts, sides, count, batch, of_pass, augment, weights)
+            crops = crops_of(split)
+            taken = drawn(parts, sides, count, batch, of_pass, augment, weights, crops)
             for head, (inputs, truths) in taken:
                 yield _batch(inputs, truths, head)
             return
