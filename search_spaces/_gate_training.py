@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nasx.errors import SpaceError
 from nasx.recipe import Groups, Loss, State, task_loss
+from nasx.relax import Schedule
 from search_spaces._budget import Budget
 from search_spaces._necks import Neck
 
@@ -27,11 +28,15 @@ def drawing(state: State) -> Tensor:
         return task_loss(state)
 
 
-def within(budget: Budget) -> Loss:
-    """Return the task's loss plus the budget's, as a batch of two images would have it."""
+def within(budget: Budget, noise: Schedule) -> Loss:
+    """Return the task's loss plus the budget's, as a batch of two images would have it.
+
+    Ways are drawn with `noise` at the progress of the training; without noise they are those of
+    evaluation, and what is held to the budget is what is deployed.
+    """
 
     def loss(state: State) -> Tensor:
-        with _neck(state).watched(state.generator) as taken:
+        with _neck(state).watched(state.generator, noise(state.progress)) as taken:
             found = task_loss(state)
             state.notes["spent"] = float(budget.spent(taken).detach().mean()) / budget.most
             return found + budget.per_published_batch(taken)

@@ -138,19 +138,20 @@ class Neck(nn.Module):
         self.outputs = nn.ModuleList(_conv(plan.out, plan.out, (3, 1)) for _ in plan.channels)
         self.all_run = False
         self._generator: torch.Generator | None = None
+        self._noise = 0.0
         self._kept: list[Tensor] = []
 
     @contextmanager
-    def watched(self, generator: torch.Generator) -> Iterator[list[Tensor]]:
-        """Draw noise from `generator`, and give the weights taken (N, ways) by level, in the body.
+    def watched(self, generator: torch.Generator, noise: float = 1.0) -> Iterator[list[Tensor]]:
+        """Draw `noise` times Gumbel noise from `generator`, and give what is taken, in the body.
 
-        The list is empty until a forward pass in training has filled it.
+        That is a list of weights (N, ways) by level, empty until a forward pass in training.
         """
-        self._generator, self._kept = generator, []
+        self._generator, self._noise, self._kept = generator, noise, []
         try:
             yield self._kept
         finally:
-            self._generator, self._kept = None, []
+            self._generator, self._noise, self._kept = None, 0.0, []
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return one map per level: (N, C_i, H_i, W_i) to (N, out, H_i, W_i)."""
@@ -173,9 +174,9 @@ class Neck(nn.Module):
             return [None] * len(logits)
         if not self.training:
             return [F.one_hot(decide(x), x.shape[-1]).to(x.dtype) for x in logits]
-        noise = 0.0 if self._generator is None else 1.0
         found = [
-            weights(x, "straight_through", noise=noise, generator=self._generator) for x in logits
+            weights(x, "straight_through", noise=self._noise, generator=self._generator)
+            for x in logits
         ]
         if self._generator is not None:
             self._kept[:] = found

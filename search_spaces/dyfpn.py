@@ -14,6 +14,7 @@ from torch import nn
 
 from nasx.errors import SpaceError
 from nasx.recipe import Cycle, Phase, Recipe, Step, adamw, one_cycle
+from nasx.relax import Schedule
 from nasx.shape import Boxes, TaskShape
 from nasx.space import Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
@@ -55,7 +56,7 @@ class DyFpn(Space):
     paper: ClassVar[str] = "arXiv:2012.00779"
     tasks: ClassVar[tuple[str, ...]] = ("detect", "features")
     training: ClassVar[tuple[str, ...]] = (
-        "alpha", "strength", "per", "opened", "alternate", "rate", "gate_rate"
+        "alpha", "strength", "per", "opened", "settled", "alternate", "rate", "gate_rate"
     )  # fmt: skip
 
     neck: Literal["fpn", "inception", "choose", "skip"] = choice("fpn", *SEVERAL, default="skip")
@@ -82,6 +83,7 @@ class DyFpn(Space):
         "neck", CHOOSING, choice("image", "batch", default="image")
     )
     opened: float = when("neck", ("skip",), real(0.0, 2.0, default=2.0))
+    settled: float = when("neck", CHOOSING, choice(0.3, 0.5, 0.7, 1.0, default=0.5))
     alternate: int = when("neck", CHOOSING, choice(0, 8, 64, default=0))
     gate_rate: float = when("neck", CHOOSING, real(0.1, 10.0, log=True, default=1.0))
     widen: float = choice(0.5, 0.75, 1.0, 1.5, default=1.0)
@@ -95,9 +97,18 @@ class DyFpn(Space):
         values = super().in_effect()
         idle = set[str]()
         if self.neck not in CHOOSING or self.gate == "none":
-            idle |= {"alpha", "strength", "per", "opened", "alternate", "gate_rate", "reduction"}
+            idle |= {
+                "alpha",
+                "strength",
+                "per",
+                "opened",
+                "settled",
+                "alternate",
+                "gate_rate",
+                "reduction",
+            }
         elif self.gate == "random":
-            idle |= {"strength", "per", "opened", "alternate", "gate_rate"}
+            idle |= {"strength", "per", "opened", "settled", "alternate", "gate_rate"}
         return {name: value for name, value in values.items() if name not in idle}
 
     def plain(self) -> Self:
@@ -186,7 +197,7 @@ class DyFpn(Space):
         """
         plan, _ = self._plans(shape)
         learns = self._chooses(plan) and self.gate != "random"
-        loss = within(self._budget(plan, shape)) if learns else drawing
+        loss = within(self._budget(plan, shape), self._noise()) if learns else drawing
         rates = (self.rate, self.rate * self.gate_rate)
 
         def step(which: Part) -> Step:
@@ -196,6 +207,10 @@ class DyFpn(Space):
             return Recipe((Phase("train", 1.0, (step("all"),)),), BATCH)
         turns = Cycle((step("network"),), (step("gate"),), self.alternate)
         return Recipe((Phase("train", 1.0, turns),), BATCH)
+
+    def _noise(self) -> Schedule:
+        """Return the gates' noise over the training: none from `settled` on, or always all."""
+        return Schedule(1.0, 1.0 if self.settled == 1 else 0.0, 0.0, self.settled)
 
     def control(self, shape: TaskShape) -> Self | None:
         """Return the same network with a gate that learns nothing and spends the budget."""

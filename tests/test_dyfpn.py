@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nasx.cost.ops import count
 from nasx.published import compare_published
 from nasx.recipe import Cycle, State
-from nasx.relax import weights
+from nasx.relax import Schedule, weights
 from nasx.shape import Boxes, TaskShape
 from nasx.tasks.base import Batch
 from search_spaces._gate_training import moving, within
@@ -168,7 +168,7 @@ def test_the_detection_loss_alone_trains_the_gate(neck: str) -> None:
     budget = DyFpn(neck=neck, strength=0.1)._budget(model.neck.plan, SMALL)  # type: ignore[arg-type]
     silent = copy.copy(budget)
     object.__setattr__(silent, "strength", 0.0)
-    within(silent)(now).backward()  # type: ignore[no-untyped-call]
+    within(silent, Schedule(1.0, 0.0))(now).backward()  # type: ignore[no-untyped-call]
     for last in model.neck.gate.lasts():
         assert float(last.weight.grad.abs().sum()) > 0
     assert 0 <= now.notes["spent"] <= 1
@@ -223,7 +223,7 @@ def test_a_generator_decides_what_is_drawn_and_nothing_of_it_stays() -> None:
         model = built().train()
         now = state(model, Made([0] * 8))
         budget = DyFpn()._budget(model.neck.plan, SMALL)
-        losses.append(float(within(budget)(now).detach()))
+        losses.append(float(within(budget, Schedule(1.0, 0.0))(now).detach()))
         copy.deepcopy(model)
     assert losses[0] == losses[1]
 
