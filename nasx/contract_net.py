@@ -139,8 +139,9 @@ def _misshapen(
         height, width = inputs.shape[-2:]
         wanted = [(SAMPLES, 3, s * height, s * width) for s in scales]
         if [tuple(o.shape) for o in outputs] != wanted:
-            named = ", ".join(heads)
-            return f"the output is {got}, wanted {', '.join(map(str, wanted))} for {named}"
+            return (
+                f"the output is {got}, wanted {', '.join(map(str, wanted))} for {', '.join(heads)}"
+            )
     if isinstance(shape.outputs, Boxes):
         return _no_detector(outputs, inputs, shape.outputs, got)
     if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs):
