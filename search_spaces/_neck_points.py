@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from nasx.shape import TaskShape
 from nasx.space import Published
@@ -20,8 +21,9 @@ _COUNTED = (
 
 
 def neck_points() -> Iterator[Published]:
-    """Yield the necks of the paper and its ablations, without gates."""
-    rows = {  # fields, parameters, MACs at both sizes
+    """Yield the necks of the paper and its ablations; of those with gates, all that may run."""
+    # fields, parameters, MACs at both sizes
+    rows: dict[str, tuple[dict[str, Any], int, int, int]] = {
         "fpn": ({"neck": "fpn"}, 3_344_384, 57_999_360_000, 60_565_094_400),
         "fpn_3x3": ({"neck": "fpn", "kernel": 3}, 11_208_704, 120_913_920_000, 126_310_809_600),
         "fpn_5x5": ({"neck": "fpn", "kernel": 5}, 26_937_344, 246_743_040_000, 257_802_240_000),
@@ -29,6 +31,9 @@ def neck_points() -> Iterator[Published]:
         "inception": ({"neck": "inception"}, 103_620_608, 860_160_000_000, 898_822_963_200),
         "skip_or_all": (
             {"neck": "skip", "gate": "none"}, 104_604_672, 868_024_320_000, 907_041_177_600
+        ),
+        "skip_or_all_cnn_a": (
+            {"neck": "skip", "gate": "cnn_a"}, 106_000_200, 868_025_714_560, 907_042_572_160
         ),
     }  # fmt: skip
     for at, (size, maps) in enumerate(SIZES.items()):

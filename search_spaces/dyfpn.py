@@ -28,7 +28,7 @@ from search_spaces._gated_nets import (
     features_of,
     gates_on,
 )
-from search_spaces._gates import Gate, even_odds, gate_of, start_open
+from search_spaces._gates import Gate, GateKind, even_odds, gate_of, start_open
 from search_spaces._neck_points import neck_points
 from search_spaces._necks import BRANCHES, Kernel, Neck, NeckPlan, Way
 
@@ -68,7 +68,7 @@ class DyFpn(Space):
     k5: tuple[bool, ...] = when("neck", SEVERAL, each(MOST, choice(True, False, default=True)))
     k5d2: tuple[bool, ...] = when("neck", SEVERAL, each(MOST, choice(True, False, default=True)))
     k5d3: tuple[bool, ...] = when("neck", SEVERAL, each(MOST, choice(True, False, default=True)))
-    gate: str = when(
+    gate: GateKind | Literal["none"] = when(
         "neck",
         CHOOSING,
         choice(
@@ -170,8 +170,8 @@ class DyFpn(Space):
 
     def _gate(self, plan: NeckPlan, shape: TaskShape) -> Gate:
         refusal = self.refusal(shape)
-        if refusal is not None:
-            raise SpaceError(refusal)
+        if refusal is not None or self.gate == "none":
+            raise SpaceError(refusal or "there is no gate to build")
         budget = self._budget(plan, shape)
         gate = gate_of(
             self.gate,

@@ -80,6 +80,10 @@ def test_published_points_are_the_golden_ones_and_count_so() -> None:
             assert [m[1:] for m in point.shape.input] == [
                 tuple(s) for s in GOLDEN[size]["level_sizes"]
             ]
+        gate = sum(c * c // 4 + c // 4 * 2 for c in (256, 512, 1024, 2048))
+        whole, gated = points[f"skip_or_all_{size}"], points[f"skip_or_all_cnn_a_{size}"]
+        assert (whole.params or 0) + GOLDEN["gate_params"]["cnn_a_skip"] == gated.params
+        assert (whole.macs or 0) + gate == gated.macs
     assert [row["said"] for row in compare_published(DyFpn)] == [""] * len(points)
 
 
