@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasx.cost.ops import count
 from nasx.errors import SpaceError
 from nasx.shape import TaskShape
 from nasx.tasks.base import Task
@@ -96,9 +97,10 @@ def gates_on(model: GatedDetector, task: Task, budget: Budget) -> dict[str, floa
     """Return what the gates did on valid: rates and shares in percent, and one correlation.
 
     `open_stride_S` is the share of images that went another way than the cheapest; `spent` what
-    was spent of the most that gates may spend; `small_r` Pearson's correlation between the gate of
-    the finest level (0 or 1) and the number of small objects, 0 where one of them never changes.
-    Small are objects of the task's first size bin, else those of at most 4 strides.
+    was spent of the most that gates may spend; `neck_macs` the mean MACs of the whole neck beside
+    those of the sum of all its convolutions everywhere (inception); `small_r` Pearson's correlation
+    between the gate of the finest level (0 or 1) and the number of small objects, 0 where one of
+    them never changes. Small are objects of the task's first size bin, else of at most 4 strides.
     """
     paths, small = [], []
     low = _small_area(task, model.head.strides)
@@ -116,8 +118,20 @@ def gates_on(model: GatedDetector, task: Task, budget: Budget) -> dict[str, floa
     costs = zip(budget.costs, way.unbind(1), strict=True)
     spent = sum(float(torch.tensor(c, dtype=torch.float64)[w].mean()) for c, w in costs)
     found["spent"] = 100 * spent / budget.most
+    maps = model.backbone(torch.zeros(1, *task.shape.input, device=device))
+    mean = count(model.neck.widest(), maps).macs - budget.most + spent
+    found["neck_macs"] = 100 * mean / _inception(model.neck, maps)
     found["small_r"] = _correlation(opened[:, 0], few)
     return found
+
+
+def _inception(neck: Neck, maps: Sequence[Tensor]) -> int:
+    """Return the MACs of the same neck with all its convolutions running, and no gate."""
+    plan, total = neck.plan, 0
+    for c_in, kernels, x in zip(plan.channels, plan.laterals, maps, strict=True):
+        taps = sum(side**2 for side, _ in kernels)
+        total += (c_in * taps + 9 * plan.out) * plan.out * x.shape[-2] * x.shape[-1]
+    return total
 
 
 def _small_area(task: Task, strides: Sequence[int]) -> float:

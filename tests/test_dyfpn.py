@@ -247,6 +247,11 @@ def test_diagnosis_counts_open_gates_and_correlates_them_with_small_objects() ->
     assert (found["open_stride_8"], found["open_stride_16"]) == (100, 0)
     run = [level[1] for level in budget.costs]
     assert found["spent"] == pytest.approx(100 * (run[0] / 2 + run[1]) / sum(run))
+    whole = count(built(neck="inception").neck, model.backbone(images(1))).macs
+    shut = copy.deepcopy(model)
+    start_open(shut.neck.gate, -50.0)
+    least = count(shut.neck, model.backbone(images(1))).macs
+    assert found["neck_macs"] == pytest.approx(100 * (least + run[0] / 2 + run[1]) / whole)
     pair = torch.stack([opened[:, 0].double(), torch.tensor(small).double()])
     assert found["small_r"] == pytest.approx(float(torch.corrcoef(pair)[0, 1]))
     model.paths = lambda inputs: torch.ones(8, 3, dtype=torch.int64)  # type: ignore[method-assign]
