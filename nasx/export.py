@@ -44,7 +44,7 @@ def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None
     from nasx.readback import deployed_network
     from nasx.registry import space, task
     from nasx.run import snapshot_of
-    from nasx.tasks.spread import spread_samples
+    from nasx.tasks.spread import READ, spread_samples
 
     snapshot = snapshot_of(run)
     trial = chosen(snapshot, which)
@@ -60,7 +60,8 @@ def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None
     demand_space(nearest_folder(folder), room_for(network))
     about = replace(about_trial(snapshot, trial, candidate, own), kernels=kernels_of(network))
     count = DECIDED if deciding_layers(network) else SAMPLES
-    return bundle(network, about, folder, spread_samples(own, shape, count))
+    valid = (batch.inputs for batch in own.batches("valid", shape, READ))
+    return bundle(network, about, folder, spread_samples(own, shape, count), valid)
 
 
 def nearest_folder(path: Path) -> Path:
@@ -142,7 +143,8 @@ def about_trial(snapshot: Snapshot, trial: Trial, candidate: Space, task: Task) 
             name: values[name]
             for name, axis in AXES.items()
             if axis.kind == "static" and isinstance(values.get(name), int | float)
-        },
+        }
+        | ({"macs_max": trial.card["macs_max"]} if "macs_max" in trial.card else {}),
         latency=final.latency if final else None,
         cautions=candidate.cautions,
         machine=machine.get("cpu", ""),

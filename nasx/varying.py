@@ -6,8 +6,9 @@
         ways = (2, 7)                   # optional: how many ways each place has
         gate_names = ("p3", "p4")       # optional: what the places are called
 
-nasx asks the network itself, not its layers, and knows no technique by name. Samples of one path
-cost the same. `widest` must not look at values, so that its cost can be told from shapes alone.
+nasx asks the network itself, not its layers, and knows no technique by name. Of two ways, 0 is
+closed and 1 open. Samples of one path cost the same. `widest` must not look at values, so that
+its cost can be told from shapes alone.
 """
 
 from __future__ import annotations
