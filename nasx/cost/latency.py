@@ -51,8 +51,8 @@ class Latency:
     threads: int
     calibrator_ms: float = 0.0
     machine: str = ""
-    inputs: int = 1
     by_pass: tuple[float, ...] = ()
+    inputs: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
