@@ -6,13 +6,14 @@
         ways = (2, 7)                   # optional: how many ways each place has
         gate_names = ("p3", "p4")       # optional: what the places are called
 
-nasx asks the network itself, not its layers, and knows no technique by name. Samples of one path
-cost the same. `widest` must not look at values, so that its cost can be told from shapes alone.
+nasx asks the network itself, not its layers, and knows no technique by name. Of two ways, 0 is
+closed and 1 open. Samples of one path cost the same. `widest` must not look at values, so that
+its cost can be told from shapes alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError
 
@@ -20,32 +21,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Varying(Protocol):
-    """What a network has whose work depends on the input."""
-
-    def paths(self, inputs: Tensor) -> Tensor:
-        """Return which way each sample takes at each place, (N, k) int64 from 0 on."""
-
-    def widest(self) -> nn.Module:
-        """Return a copy in which everything that may run does, whatever the input."""
-
-
-def varies(network: object) -> TypeGuard[Varying]:
+def varies(network: nn.Module) -> bool:
     """Return whether a network says that its work depends on the input."""
     return hasattr(network, "paths") and hasattr(network, "widest")
 
 
 def widest_of(network: nn.Module) -> nn.Module:
     """Return the network at its most expensive; one whose work is always the same, itself."""
-    return network.widest() if varies(network) else network
+    if not varies(network):
+        return network
+    own: Any = network
+    found: nn.Module = own.widest()
+    return found
 
 
-def paths_of(network: Varying, inputs: Tensor) -> Tensor:
+def paths_of(network: nn.Module, inputs: Tensor) -> Tensor:
     """Return `network.paths(inputs)` without gradients; anything but (N, k) int64 is refused."""
     import torch
 
+    own: Any = network
     with torch.no_grad():
-        found: object = network.paths(inputs)
+        found: object = own.paths(inputs)
     fault = misshapen(found, len(inputs))
     if fault or not isinstance(found, torch.Tensor):
         raise NasxError(f"{type(network).__name__}.{fault}")
@@ -64,13 +60,13 @@ def misshapen(found: object, count: int) -> str | None:
     return f"{wanted}, and answers {int(found.min())}" if (found < 0).any() else None
 
 
-def places(network: Varying, count: int) -> list[str]:
+def places(network: nn.Module, count: int) -> list[str]:
     """Return the names of a network's k places, where it names them; else their numbers."""
     named = tuple(getattr(network, "gate_names", ()))
     return [str(n) for n in named] if len(named) == count else [str(i) for i in range(count)]
 
 
-def ways_of(network: Varying, seen: Tensor) -> list[int]:
+def ways_of(network: nn.Module, seen: Tensor) -> list[int]:
     """Return how many ways each place has: as declared, else two or as many as `seen` (N, k)."""
     declared = tuple(getattr(network, "ways", ()))
     if len(declared) == seen.shape[1]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasx.cost.check import Tally
     from nasx.cost.energy import Model
     from nasx.cost.latency import Latency
+    from nasx.cost.samples import Networks
     from nasx.run import Run
     from nasx.shape import Shape
     from nasx.tasks.base import Task
@@ -201,9 +202,10 @@ def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:
         ) from error
 
 
-def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
+def _front_of(run: Run) -> Networks:
     """Return the deployed networks of a run's front by trial name."""
     from nasx import registry
+    from nasx.cost.samples import fed
     from nasx.results.front import front
     from nasx.training import load_deployed
 
@@ -211,12 +213,12 @@ def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
     entries = front(snapshot)
     if not entries:
         raise NasxError(f"{run.path}: its front is empty, so there is nothing to measure")
-    shape = registry.task(snapshot.study.task).shape
+    task = registry.task(snapshot.study.task)
     networks = {}
     for entry in entries:
         number = int(str(entry["trial"]).removeprefix("t"))
         trial = snapshot.trial(number)
         candidate = registry.space(trial.space).from_json(trial.candidate)
-        model = load_deployed(candidate, shape, run.folder(number) / "checkpoint")
-        networks[trial.name] = (model, candidate.input_shape(shape))
+        model = load_deployed(candidate, task.shape, run.folder(number) / "checkpoint")
+        networks[trial.name] = fed(model, candidate.input_shape(task.shape), task)
     return networks

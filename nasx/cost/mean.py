@@ -12,14 +12,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from nasx.cost.card import CostCard, LayerCost, card_of
 from nasx.errors import NasxError
-from nasx.varying import Varying, paths_of
+from nasx.varying import paths_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from nasx.cost.energy import Model
     from nasx.tasks.base import Task
@@ -30,14 +28,14 @@ Path = tuple[int, ...]
 Weighed = list[tuple[float, CostCard]]  # the share of the samples that take a path, and its cost
 
 
-def mean_cost(network: Varying, task: Task, most: CostCard, energy: Model = "arith") -> CostCard:
+def mean_cost(network: nn.Module, task: Task, most: CostCard, energy: Model = "arith") -> CostCard:
     """Return the mean cost over the whole valid split of a task; see `mean_card`."""
     batches = task.batches("valid", most.input, READ)
     return mean_card(network, (batch.inputs for batch in batches), most, energy)
 
 
 def mean_card(
-    network: Varying, batches: Iterable[Tensor], most: CostCard, energy: Model = "arith"
+    network: nn.Module, batches: Iterable[Tensor], most: CostCard, energy: Model = "arith"
 ) -> CostCard:
     """Return the card of a trained network: operations and energy are means over all samples.
 
@@ -45,7 +43,6 @@ def mean_card(
     one's. Counts are rounded, each layer's by itself. NasxError where a path costs more MACs than
     `most`, for then limits on the most were held against too little.
     """
-    assert isinstance(network, torch.nn.Module)
     counts, samples = _by_path(network, batches)
     weighed: Weighed = []
     for path, sample in samples.items():
@@ -69,7 +66,7 @@ def mean_card(
 
 
 def _by_path(
-    network: Varying, batches: Iterable[Tensor]
+    network: nn.Module, batches: Iterable[Tensor]
 ) -> tuple[Counter[Path], dict[Path, Tensor]]:
     """Return how many samples take each path, and the first of them as a batch of one."""
     counts: Counter[Path] = Counter()

@@ -47,7 +47,7 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False, real: bool = Fa
     with untouched(model):
         with contextlib.suppress(TooLarge):
             return _walked(model, inputs, traffic, bounded=not real)
-        return _on_shapes(model, inputs, traffic)
+        return on_shapes(model, inputs, traffic)
 
 
 def _demand_weights(model: nn.Module) -> None:
@@ -76,8 +76,8 @@ def _walked(
     return ledger.count()
 
 
-def _on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool) -> Count:
-    """Walk on tensors without numbers."""
+def on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool = False) -> Count:
+    """Count a network in eval mode on shapes alone; NasxError where its forward needs values."""
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,
