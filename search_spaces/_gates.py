@@ -18,9 +18,26 @@ import torch
 from torch import Tensor, nn
 
 GateKind = Literal["cnn_a", "cnn_b", "gru_up", "gru_down", "lstm_up", "lstm_down", "random"]
+See = Literal["mean", "both"]
 STATE = 16  # numbers that a recurrent gate carries from level to level
 START = 0.1  # first bias of the way that computes nothing, as released
 CYCLES = 64.0  # how often a random gate's choice goes round between opposite images
+
+
+class Pool(nn.Module):
+    """One vector of a map: its means over places, or (`see` "both") means and maxima added.
+
+    A small object hardly moves a mean.
+    """
+
+    def __init__(self, see: See) -> None:
+        super().__init__()
+        self.see = see
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C)."""
+        means = x.mean((2, 3))
+        return means + x.amax((2, 3)) if self.see == "both" else means
 
 
 class Gate(nn.Module):
@@ -36,19 +53,19 @@ class Gate(nn.Module):
 
 
 class CnnGate(Gate):
-    """A small network of its own for each level; the means over places are all that it sees.
+    """A small network of its own for each level; one vector of the map is all that it sees.
 
     Kind "a" is two layers, channels / `reduction` between them; "b" a 3 x 3 convolution of stride 2
     without padding, as wide as the map, before the mean.
     """
 
     def __init__(
-        self, kind: str, channels: Sequence[int], ways: Sequence[int], reduction: int
+        self, kind: str, channels: Sequence[int], ways: Sequence[int], reduction: int, see: See
     ) -> None:
         super().__init__()
         both = zip(channels, ways, strict=True)
         self.levels = nn.ModuleList(
-            _narrow(c, k, reduction) if kind == "a" else _convolved(c, k) for c, k in both
+            _narrow(c, k, reduction, see) if kind == "a" else _convolved(c, k, see) for c, k in both
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -60,22 +77,20 @@ class CnnGate(Gate):
         return [level[-1] for level in self.levels]  # type: ignore[index]
 
 
-def _narrow(channels: int, ways: int, reduction: int) -> nn.Sequential:
+def _narrow(channels: int, ways: int, reduction: int, see: See) -> nn.Sequential:
     middle = max(1, channels // reduction)
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
+        Pool(see),
         nn.Linear(channels, middle),
         nn.ReLU(),
         nn.Linear(middle, ways),
     )
 
 
-def _convolved(channels: int, ways: int) -> nn.Sequential:
+def _convolved(channels: int, ways: int, see: See) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, 2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
+        Pool(see),
         nn.ReLU(),
         nn.Linear(channels, ways),
     )
@@ -84,14 +99,15 @@ def _convolved(channels: int, ways: int) -> nn.Sequential:
 class RecurrentGate(Gate):
     """One recurrent cell that goes from level to level, `down` from the coarsest or up to it.
 
-    Each level's means are brought to 16 numbers; logits of all levels come from one layer, of
+    Each level's vector is brought to 16 numbers; logits of all levels come from one layer, of
     which a level with fewer ways takes the first.
     """
 
     def __init__(
-        self, cell: str, *, down: bool, channels: Sequence[int], ways: Sequence[int]
+        self, cell: str, *, down: bool, channels: Sequence[int], ways: Sequence[int], see: See
     ) -> None:
         super().__init__()
+        self.pool = Pool(see)
         self.enter = nn.ModuleList(nn.Linear(c, STATE) for c in channels)
         self.cell = nn.GRUCell(STATE, STATE) if cell == "gru" else nn.LSTMCell(STATE, STATE)
         self.leave = nn.Linear(STATE, max(ways))
@@ -99,7 +115,7 @@ class RecurrentGate(Gate):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return one tensor of logits for every level."""
-        seen = [enter(x.mean((2, 3))) for enter, x in zip(self.enter, features, strict=True)]
+        seen = [enter(self.pool(x)) for enter, x in zip(self.enter, features, strict=True)]
         hidden = torch.zeros_like(seen[0])
         memory = torch.zeros_like(seen[0])
         found: dict[int, Tensor] = {}
@@ -176,15 +192,17 @@ def gate_of(
     ways: Sequence[int],
     *,
     reduction: int = 4,
+    see: See = "mean",
     odds: Sequence[Sequence[float]] = (),
 ) -> Gate:
     """Return an untrained gate for levels of so many channels and ways; `odds` for a random one."""
     if kind == "random":
         return RandomGate(channels, odds)
     if kind in ("cnn_a", "cnn_b"):
-        return CnnGate(kind[-1], channels, ways, reduction)
+        return CnnGate(kind[-1], channels, ways, reduction, see)
     cell, _, direction = kind.partition("_")
-    return RecurrentGate(cell, down=direction == "down", channels=channels, ways=ways)
+    down = direction == "down"
+    return RecurrentGate(cell, down=down, channels=channels, ways=ways, see=see)
 
 
 def start_open(gate: Gate, run: float) -> None:

@@ -28,13 +28,16 @@ from search_spaces._gated_nets import (
     features_of,
     gates_on,
 )
-from search_spaces._gates import Gate, GateKind, even_odds, gate_of, start_open
+from search_spaces._gates import Gate, GateKind, See, even_odds, gate_of, start_open
 from search_spaces._neck_points import neck_points
 from search_spaces._necks import BRANCHES, Kernel, Neck, NeckPlan, Way
 
 MOST = 4  # levels
 SEVERAL = ("inception", "choose", "skip")
 CHOOSING = ("choose", "skip")
+LEARNT = (  # fields of a gate that learns
+    "see", "reduction", "strength", "per", "opened", "settled", "alternate", "gate_rate"
+)  # fmt: skip
 BATCH = 8
 WIDTHS = (16, 24, 32, 48)  # of the backbone's stages, before they are scaled
 NAMES = ("k1", "k3", "k3d2", "k3d3", "k5", "k5d2", "k5d3")
@@ -49,7 +52,8 @@ class DyFpn(Space):
     dilation), at each level, fine to coarse (of four values a network of three levels uses the
     first three); a level without any has the 1 x 1. Without a `gate` everything runs.
     `alpha` and `strength` are the budget's target and weight; for gate "random" `alpha` is the
-    share that it spends. `widen` scales the backbone, `out` is the width of the pyramid.
+    share that it spends. `widen` scales the backbone, whose stages have `depth` more layers, `out`
+    is the width of the pyramid, `tower` the layers of the head before its answers.
     """
 
     name: ClassVar[str] = "dyfpn"
@@ -76,6 +80,7 @@ class DyFpn(Space):
             default="cnn_a",
         ),
     )  # fmt: skip
+    see: See = when("neck", CHOOSING, choice("mean", "both", default="mean"))
     reduction: int = when("gate", ("cnn_a",), choice(4, 8, default=4))
     alpha: float = when("neck", CHOOSING, real(0.05, 0.8, default=0.4))
     strength: float = when("neck", CHOOSING, real(0.1, 50.0, log=True, default=1.0))
@@ -87,6 +92,8 @@ class DyFpn(Space):
     alternate: int = when("neck", CHOOSING, choice(0, 8, 64, default=0))
     gate_rate: float = when("neck", CHOOSING, real(0.1, 10.0, log=True, default=1.0))
     widen: float = choice(0.5, 0.75, 1.0, 1.5, default=1.0)
+    depth: int = choice(0, 1, 2, default=1)
+    tower: int = choice(0, 1, 2, default=1)
     out: int = integer(8, 64, step=8, default=32)
     rate: float = real(3e-4, 2e-2, log=True, default=3e-3)
 
@@ -97,18 +104,9 @@ class DyFpn(Space):
         values = super().in_effect()
         idle = set[str]()
         if self.neck not in CHOOSING or self.gate == "none":
-            idle |= {
-                "alpha",
-                "strength",
-                "per",
-                "opened",
-                "settled",
-                "alternate",
-                "gate_rate",
-                "reduction",
-            }
+            idle = {*LEARNT, "alpha"}
         elif self.gate == "random":
-            idle |= {"strength", "per", "opened", "settled", "alternate", "gate_rate"}
+            idle = {*LEARNT}
         return {name: value for name, value in values.items() if name not in idle}
 
     def plain(self) -> Self:
@@ -130,7 +128,7 @@ class DyFpn(Space):
             channels, around = tuple(one[0] for one in maps), None
         else:
             widths = tuple(round(self.widen * width) for width in WIDTHS)
-            around = micro_plan(shape, widths, out=self.out)
+            around = micro_plan(shape, widths, self.depth, self.out, self.tower)
             channels, out = around.features, self.out
         laterals = tuple(self._kernels(level) for level in range(len(channels)))
         way: Way = "skip" if self.neck == "skip" else "all"
@@ -145,10 +143,11 @@ class DyFpn(Space):
         """Return what decides the network: its plans, its gate, and the odds of a random one."""
         plan, around = self._plans(shape)
         gate = self.gate if self._chooses(plan) else "none"
+        see = None if gate in ("none", "random") else self.see
         return {
             "neck": [plan.channels, plan.out, plan.laterals, plan.way],
             "around": None if around is None else [around.widths, around.depth, around.tower],
-            "gate": [gate, self.reduction if gate == "cnn_a" else 0],
+            "gate": [gate, self.reduction if gate == "cnn_a" else 0, see],
             "odds": self.alpha if gate == "random" else None,
         }
 
@@ -178,6 +177,7 @@ class DyFpn(Space):
             [plan.channels[level] for level in plan.gated],
             plan.ways,
             reduction=self.reduction,
+            see=self.see,
             odds=[even_odds(costs, self.alpha) for costs in budget.costs],
         )
         if plan.way == "skip":
