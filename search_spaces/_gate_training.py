@@ -22,16 +22,11 @@ DECAY = 0.05  # of weights; gates, biases and norms are not decayed
 Part = Literal["all", "network", "gate"]
 
 
-def drawing(state: State) -> Tensor:
-    """Return the task's loss while gates, if there are any, draw their ways."""
-    with _neck(state).watched(state.generator):
-        return task_loss(state)
-
-
 def within(budget: Budget, noise: Schedule) -> Loss:
     """Return the task's loss plus the budget's, as a batch of two images would have it.
 
-    Ways are drawn with `noise` at the progress of the training; without noise they are those of
+    A gate that learns nothing has no gradient of it. Ways are drawn with `noise` at the progress of
+    the training; without noise they are those of
     evaluation, and what is held to the budget is what is deployed.
     """
 

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Literal, Self
 from torch import nn
 
 from nasx.errors import SpaceError
-from nasx.recipe import Cycle, Phase, Recipe, Step, adamw, one_cycle
+from nasx.recipe import Cycle, Phase, Recipe, Step, adamw, one_cycle, task_loss
 from nasx.relax import Schedule
 from nasx.shape import Boxes, TaskShape
 from nasx.space import Space, choice, each, integer, real, when
 from nasx.tasks.base import Task
 from search_spaces._budget import Budget
 from search_spaces._detectors import Detector, DetectPlan, detector, micro_plan
-from search_spaces._gate_training import DECAY, Part, drawing, moving, within
+from search_spaces._gate_training import DECAY, Part, moving, within
 from search_spaces._gated_nets import (
     GatedDetector,
     GatedOnFeatures,
@@ -196,21 +196,22 @@ class DyFpn(Space):
         `alternate` batches move all but the gates, as many the gates alone, and so on.
         """
         plan, _ = self._plans(shape)
-        learns = self._chooses(plan) and self.gate != "random"
-        loss = within(self._budget(plan, shape), self._noise()) if learns else drawing
+        chooses = self._chooses(plan)
+        loss = within(self._budget(plan, shape), self._noise()) if chooses else task_loss
         rates = (self.rate, self.rate * self.gate_rate)
 
         def step(which: Part) -> Step:
             return Step(loss, moving(which, *rates), adamw(self.rate, DECAY), one_cycle(warm=0.15))
 
-        if not (learns and self.alternate):
+        if not (chooses and self.gate != "random" and self.alternate):
             return Recipe((Phase("train", 1.0, (step("all"),)),), BATCH)
         turns = Cycle((step("network"),), (step("gate"),), self.alternate)
         return Recipe((Phase("train", 1.0, turns),), BATCH)
 
     def _noise(self) -> Schedule:
         """Return the gates' noise over the training: none from `settled` on, or always all."""
-        return Schedule(1.0, 1.0 if self.settled == 1 else 0.0, 0.0, self.settled)
+        always = self.settled == 1 or self.gate == "random"
+        return Schedule(1.0, 1.0 if always else 0.0, 0.0, self.settled)
 
     def control(self, shape: TaskShape) -> Self | None:
         """Return the same network with a gate that learns nothing and spends the budget."""
