@@ -185,7 +185,8 @@ class Neck(nn.Module):
 
     def _logits(self, features: Sequence[Tensor]) -> list[Tensor]:
         assert self.gate is not None
-        seen = [features[level] for level in self.plan.gated]
+        # Detached: the budget would otherwise bend the backbone to what gates can tell apart.
+        seen = [features[level].detach() for level in self.plan.gated]
         found: list[Tensor] = self.gate(seen)
         return found
 

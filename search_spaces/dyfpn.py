@@ -91,10 +91,10 @@ class DyFpn(Space):
     settled: float = when("neck", CHOOSING, choice(0.3, 0.5, 0.7, 1.0, default=0.5))
     alternate: int = when("neck", CHOOSING, choice(0, 8, 64, default=0))
     gate_rate: float = when("neck", CHOOSING, real(0.1, 10.0, log=True, default=1.0))
-    widen: float = choice(0.5, 0.75, 1.0, 1.5, default=1.0)
+    widen: float = choice(0.5, 0.75, 1.0, 1.5, default=0.5)
     depth: int = choice(0, 1, 2, default=1)
     tower: int = choice(0, 1, 2, default=1)
-    out: int = integer(8, 64, step=8, default=32)
+    out: int = integer(8, 64, step=8, default=16)
     rate: float = real(3e-4, 2e-2, log=True, default=3e-3)
 
     # -- which network ----------------------------------------------------------------------
