@@ -23,7 +23,8 @@ class About:
     at which "scales", head by head; empty where the task does not say. `sizes` counts the
     samples behind the scores `valid` and `test`. `costs` are values of the axes table.
     `latency` is the quiet pass's (see `nasx.trial.Final`), or None. `kernels` names what layers
-    with operators of their own run on, by layer.
+    with operators of their own run on, by layer. `heads` has MACs, parameters and files of each
+    head of a network of several, in the order of the task.
     """
 
     study: str
@@ -46,6 +47,7 @@ class About:
     costs: Mapping[str, float] = field(default_factory=dict)
     latency: Mapping[str, Any] | None = None
     cautions: tuple[str, ...] = ()
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx import parity
-from nasx.bundle import CASE, _told, write_case
+from nasx.bundleparts import CASE, _told, write_case
 from nasx.decisions import decided, narrow, save_case, twin
 from nasx.errors import NasxError
 from nasx.paritytext import checked
