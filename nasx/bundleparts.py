@@ -61,7 +61,7 @@ def write_parts(
         used.append(write_case(single, cases[-1], inputs, part, any_size=any_size))
         if several:
             known[head] = known_of(single, tuple(inputs.shape[1:]), part)
-    return Made(used[0], [name for name in shared if name not in own], cases, known)
+    return Made(used[0], [name for name in sorted(shared) if name not in own], cases, known)
 
 
 def tiling_for(network: nn.Module, about: About, inputs: Tensor) -> Tiling | None:

@@ -62,6 +62,18 @@ def known_of(network: nn.Module, shape: Shape, part: Part) -> dict[str, Any]:
     return {"macs": cost.macs, "params": cost.params, "files": files}
 
 
+def by_head(network: nn.Module, shape: Shape) -> str:
+    """Say what each head of a network costs that names several; nothing of any other network."""
+    from nasx.cost.card import card_of
+
+    heads = heads_of(network)
+    if len(heads) < 2:
+        return ""
+    cards = {head: card_of(_asked(copy.deepcopy(network), head), shape) for head in heads}
+    counts = ", ".join(f"{head} {card.macs:,}" for head, card in cards.items())
+    return f"costs are those of the head {heads[0]}, the first; MACs by head: {counts}"
+
+
 class _Touched(TorchFunctionMode):
     """Notes every tensor that a function of torch is given."""
 

@@ -78,8 +78,8 @@ def tiled(
     def parts(length: int) -> list[tuple[int, int, int]]:  # where a tile begins, what it answers
         starts = [*range(0, length - side, side - overlap), length - side]
         firsts = [start + border if start else 0 for start in starts]
-        return [(s, f, s + side - (border if s + side < length else 0))
-                for s, f in zip(starts, firsts, strict=True)]  # fmt: skip
+        lasts = [start + side - (border if start + side < length else 0) for start in starts]
+        return list(zip(starts, firsts, lasts, strict=True))
 
     places = [(row, column) for row in parts(image.shape[-2]) for column in parts(image.shape[-1])]
     total = times = image
