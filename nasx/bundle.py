@@ -11,13 +11,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx import parity, paritycheck
-from nasx.bundleparts import write_parts
+from nasx.bundleparts import parts_of, write_parts
 from nasx.errors import NasxError, ParityError
 from nasx.networkfiles import ONNX, PROGRAM, SOURCE, WEIGHTS
 
@@ -35,14 +35,19 @@ log = logging.getLogger("nasx")
 
 
 def bundle(
-    deployed: nn.Module, about: About, out: Path, inputs: Tensor | Mapping[str, Tensor]
+    deployed: nn.Module,
+    about: About,
+    out: Path,
+    inputs: Tensor | Mapping[str, Tensor],
+    more: Iterable[Tensor] = (),
 ) -> Path:
     """Write the bundle of a network to the folder `out`; return it.
 
     `inputs` (N, ...) are real samples to check the files on, by head where the network has several:
-    each head gets files of its own, beside one weights file. The network is left as it is. A
-    bundle that lies at `out` is replaced, only once the new one is whole and checked; any other
-    content of `out` is refused. Raises ParityError where a file computes something else, and
+    each head gets files of its own, beside one weights file. `more` are batches among which inputs
+    are found that take every way, where the work depends on the input. The network is left as it
+    is. A bundle that lies at `out` is replaced, only once the new one is whole and checked; any
+    other content of `out` is refused. Raises ParityError where a file computes something else, and
     NasxError where the network cannot be exported or the folder not be written.
     """
     import torch
@@ -56,6 +61,10 @@ def bundle(
     network = copy.deepcopy(deployed).cpu().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     heads = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    for head in heads:
+        if head and not re.fullmatch(r"\w+", head):
+            raise NasxError(f"files cannot be named by the head '{head}'; use letters and digits")
+    parts = parts_of(network, heads, more)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
@@ -64,7 +73,7 @@ def bundle(
                 folder = Path(scratch) / ("any" if any_size else "one") / "new"
                 folder.mkdir(parents=True)
                 try:
-                    made = write_parts(network, about, folder, heads, any_size=any_size)
+                    made = write_parts(network, parts, about, folder, any_size=any_size)
                     found = check(folder, made.cases)
                     break
                 except NasxError as error:  # some networks export at one size only
@@ -74,6 +83,8 @@ def bundle(
             if why:
                 log.warning("%s takes images of one size only: %s", out, why)
                 found["one_size"] = why
+            for head, ways in made.ways.items():
+                (found["heads"][head] if head else found)["ways"] = ways
             known = replace(about, heads=made.heads)
             _write_json(folder / ARCHITECTURE, architecture(known, made.inputs, made.constants))
             _write_json(folder / PARITY, found)

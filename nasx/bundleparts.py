@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nasx import parity
 from nasx.errors import NasxError
 from nasx.networkfiles import Part
+from nasx.pathcases import Covering, covering, told
+from nasx.varying import varies
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,46 +24,76 @@ CASE = "case.safetensors"  # of the check, beside the bundle while it is made
 
 @dataclass(frozen=True)
 class Made:
-    """What `write_parts` wrote: inputs checked on, constants among the weights, cases, heads."""
+    """What `write_parts` wrote: inputs checked on, constants among the weights, cases, heads.
+
+    `ways` tells, by head, which ways the inputs take where the work depends on them.
+    """
 
     inputs: Tensor
     constants: list[str]
     cases: list[Path]
     heads: dict[str, dict[str, Any]]
+    ways: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network that is called without a head, and the inputs that its files are checked on."""
+
+    network: nn.Module
+    case: Covering
+
+
+def parts_of(
+    network: nn.Module, heads: Mapping[str, Tensor], more: Iterable[Tensor] = ()
+) -> dict[str, Asked]:
+    """Return the parts of a network that get files of their own, each with inputs, by head.
+
+    One alone stands under "": its network is called as it is. `more` are batches among which its
+    inputs are completed, where the work depends on them.
+    """
+    from nasx.onehead import one_head
+
+    several, found = len(heads) > 1, {}
+    for head, inputs in heads.items():
+        single = one_head(network, head, inputs[:2]) if several else network
+        case = Covering(inputs)
+        if varies(single):
+            case = covering(single, inputs, () if several else more)
+        found[head] = Asked(single, case)
+    return found
 
 
 def write_parts(
     network: nn.Module,
+    parts: Mapping[str, Asked],
     about: About,
     folder: Path,
-    heads: Mapping[str, Tensor],
     *,
     any_size: bool = False,
 ) -> Made:
-    """Write the files of a network to `folder`, head by head, and their cases beside it.
-
-    One head stands under "": its network is called as it is.
-    """
+    """Write the files of a network to `folder`, head by head, and their cases beside it."""
     from nasx.networkfiles import write_networks
-    from nasx.onehead import known_of, one_head
+    from nasx.onehead import known_of
 
-    own, several = network.state_dict(), len(heads) > 1
+    own, several = network.state_dict(), len(parts) > 1
     shared = {name: t.detach().clone() for name, t in own.items()} if several else {}
     title = f"{about.trial} of study {about.study}: a network of the space {about.space}"
     cases: list[Path] = []
-    known, used = {}, []
-    for head, given in heads.items():
-        inputs = given.contiguous()
-        single = one_head(network, head, inputs[:2]) if several else network
+    known, ways, used = {}, {}, []
+    for head, asked in parts.items():
+        single, inputs = asked.network, asked.case.inputs.contiguous()
         part = Part(head if several else "", tiling_for(single, about, inputs), shared)
         titled = f"{title}, head {head}" if several else title
         write_networks(single, titled, folder, inputs, any_size=any_size, part=part)
         cases.append(folder.parent / f"case{len(cases)}")
         cases[-1].mkdir()
         used.append(write_case(single, cases[-1], inputs, part, any_size=any_size))
+        if varies(single):
+            ways[head] = told(single, asked.case, used[-1])
         if several:
             known[head] = known_of(single, tuple(inputs.shape[1:]), part)
-    return Made(used[0], [name for name in sorted(shared) if name not in own], cases, known)
+    return Made(used[0], [name for name in sorted(shared) if name not in own], cases, known, ways)
 
 
 def tiling_for(network: nn.Module, about: About, inputs: Tensor) -> Tiling | None:
@@ -95,6 +127,7 @@ def write_case(
 
     part = part or Part()
     outputs = outputs_of(network, inputs)
+    alone = len(inputs) if varies(network) else None  # conditions stand on all of a batch
     wider: list[Tensor] = []
     image: list[Tensor] = []
     if any_size or part.tiling:
@@ -112,7 +145,9 @@ def write_case(
         layers = [] if made is None else list(made.layers)
         count = count if layers else len(inputs)  # no layer decides, or none that it reaches
         inputs, few = inputs[:count], [y[:count] for y in outputs]
-        save_case(scratch / CASE, inputs, few, layers, codes, wider, head=part.head, image=image)
+        save_case(
+            scratch / CASE, inputs, few, layers, codes, wider, alone, head=part.head, image=image
+        )
         if made is not None and layers:
             twins = scratch / "twins"
             twins.mkdir()

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-OF_HEADS = ("inputs", "batches", "other_size", "largest_output", "decisions")
+OF_HEADS = ("inputs", "batches", "alone", "other_size", "largest_output", "decisions")
 
 
 def beside(name: str) -> Any:
