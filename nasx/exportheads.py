@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from nasx.shape import Shape
     from nasx.tasks.base import Batch, Split, Task
 
-READ = 256  # samples of a batch while they are picked
+READ, DRAWN = 256, 16  # samples of a batch while they are picked; a batch has one head
 
 
 def samples_by_head(
@@ -34,8 +33,10 @@ def samples_by_head(
     """
 
     def passes(split: Split) -> Iterator[Batch]:
-        drawn = torch.Generator().manual_seed(0) if split == "train" else None
-        return task.batches(split, shape, min(READ, task.size(split)), drawn)
+        if split == "train":
+            drawn = torch.Generator().manual_seed(0)
+            return task.batches(split, shape, min(DRAWN, task.size(split)), drawn)
+        return task.batches(split, shape, READ)
 
     sizes = Counter[str]()
     for batch in passes("valid"):
@@ -51,7 +52,7 @@ def samples_by_head(
             here = wanted[(wanted >= start) & (wanted < starts[batch.head])]
             picked[batch.head].append(batch.inputs[here - start])
     left = {head: count - min(count, sizes[head]) for head in heads}
-    for batch in islice(passes("train"), sum(left.values())):
+    for batch in passes("train") if any(left.values()) else ():
         some = batch.inputs[: left.get(batch.head, 0)]
         if len(some):
             picked[batch.head].append(some)
