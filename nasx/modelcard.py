@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nasx.detectcard import detecting, finding
 from nasx.headstext import files_of, headed, tiles
 from nasx.paritytext import checked, other_size
 
@@ -178,7 +179,9 @@ def _input(about: About, shape: tuple[int, ...], parity: Mapping[str, Any]) -> s
         counted = f"{_sides(shape[1:])} is what costs were counted at"
         lines = [f"Input: float32 (N, {shape[0]}, height, width), any of the three; {counted}."]
     known = about.preprocessing
-    if "images" in known:
+    if "objects" in known:
+        lines += detecting(known, len(about.classes))
+    elif "images" in known:
         lines += _restoring(known)
     elif known:
         lines.append(f"1. {known['resize']}")
@@ -191,7 +194,12 @@ def _input(about: About, shape: tuple[int, ...], parity: Mapping[str, Any]) -> s
     if about.classes:
         names = ", ".join(_line(name) for name in about.classes[:50])
         more = ", ... (all in architecture.json)" if len(about.classes) > 50 else ""
-        lines.append(f"\nOutput: {len(about.classes)} class scores (logits): {names}{more}.")
+        what = (
+            "Classes"
+            if "objects" in known
+            else f"Output: {len(about.classes)} class scores (logits)"
+        )
+        lines.append(f"\n{what}: {names}{more}.")
     return "\n".join(lines)
 
 
@@ -215,7 +223,7 @@ def _onnx_lines(about: About, shape: tuple[int, ...], file: str) -> list[str]:
         lines.append(
             f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)"
         )
-    if "images" in known:
+    if "images" in known or "objects" in known:
         lines.append("inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255")
     elif known:
         lines += [
@@ -233,6 +241,8 @@ def _onnx_lines(about: About, shape: tuple[int, ...], file: str) -> list[str]:
     if "images" in known:
         lines.append("images = (output.clip(0, 1) * 255).round().astype(np.uint8)")
         lines.append("print(images.transpose(0, 2, 3, 1).shape)")
+    elif "objects" in known:
+        lines += finding(known, about.classes, shape)
     else:
         lines.append("print(output.argmax(1))" if about.classes else "print(output.shape)")
     return lines
