@@ -16,7 +16,7 @@ from torch import nn
 
 from nasx.assets import Asset
 from nasx.cost.ops import count
-from nasx.recipe import Recipe, standard
+from nasx.recipe import Recipe
 from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real, when
 from search_spaces._backbones import Plan, network, plan_macs
@@ -27,7 +27,7 @@ from search_spaces._layers.low_bit_linear import lower
 from search_spaces._transformer import transformer
 from search_spaces._transformer_plan import TransformerPlan, TransformerStage
 from search_spaces._transformer_points import POINTS
-from search_spaces._transformer_training import training
+from search_spaces._transformer_training import convolutional, training
 
 MOST = 4  # stages of a pyramid
 MADE = ("flat", "pyramid")
@@ -77,7 +77,9 @@ class VisionTransformer(Space):
         "layout", MADE, choice("none", "learned", "sine", "relative", "conv", default="conv")
     )
     inner: int = when("layout", ("flat",), choice(0, 8, 12, 24, 40, default=0))
-    pool: str = when("layout", MADE, choice("cls", "mean", "class_attention", default="mean"))
+    pool: str = when(
+        "layout", MADE, choice("cls", "mean", "mean_max", "class_attention", default="mean_max")
+    )
     layer_scale: float = when("layout", MADE, choice(0.0, 0.1, 1.0, default=0.0))
     heads_kept: float = when("layout", MADE, choice(*SHARES, default=1.0))
     mlp_kept: float = when("layout", MADE, choice(*SHARES, default=1.0))
@@ -247,7 +249,7 @@ class VisionTransformer(Space):
         """Return AdamW with warm-up; pruning, where there is any, after half of it."""
         now = self.counted()
         if now.layout == "cnn":
-            return standard()
+            return convolutional()
         pruned = (now.heads_kept, now.mlp_kept) if self.prunes else None
         return training(now.rate, now.decay, now.distill, pruned)
 
