@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from nasx.contract_faults import Faults
 from nasx.cost.card import CostCard, card_of
-from nasx.shape import TaskShape
+from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
 from nasx.tasks.base import Batch, answer, heads_of
 from nasx.tasks.degrade import scale_of
@@ -40,7 +41,8 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         faults.add("build", candidate, "build(shape) must return a torch.nn.Module")
         return None
     size = candidate.input_shape(shape)
-    draw = torch.rand if shape.kind == "restore" else torch.randn  # images lie in [0, 1]
+    images = shape.kind in ("restore", "detect")  # in [0, 1]
+    draw = torch.rand if images else torch.randn
     inputs = draw(SAMPLES, *size, generator=torch.Generator().manual_seed(0))
     outputs: list[Tensor] | None = None
     with faults.guard(f"a batch of {tuple(inputs.shape)}", candidate):
@@ -140,6 +142,23 @@ def _misshapen(
             return (
                 f"the output is {got}, wanted {', '.join(map(str, wanted))} for {', '.join(heads)}"
             )
-    if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs if shape.kind != "detect"):
+    if isinstance(shape.outputs, Boxes):
+        return _no_detector(outputs, inputs, shape.outputs, got)
+    if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs):
         return f"the output is {got}, wanted {SAMPLES} samples first"
+    return None
+
+
+def _no_detector(outputs: list[Tensor], inputs: Tensor, boxes: Boxes, got: str) -> str | None:
+    """Return what is wrong with the answers of a detector."""
+    sides = [[math.ceil(side / s) for side in inputs.shape[-2:]] for s in boxes.strides]
+    count = sum(math.prod(both) for both in sides)
+    wanted = (SAMPLES, count, 4 + boxes.classes)
+    if [tuple(o.shape) for o in outputs] != [wanted]:
+        return (
+            f"the output is {got}, wanted {wanted}: samples, the points of strides "
+            f"{boxes.strides}, four distances and {boxes.classes} classes"
+        )
+    if not outputs[0].is_meta and bool((outputs[0][..., :4] < 0).any()):
+        return "a distance to a box's side is below 0: take its softplus or exp"
     return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError, SpaceError
 from nasx.nearest import hint
-from nasx.shape import TaskShape
+from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
 from nasx.study import Measure
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nasx.tasks.base import Task
 
 SMALL_IMAGES = TaskShape("classify", (3, 64, 64), 10)  # where nobody names a task
+SMALL_SCENES = TaskShape("detect", (3, 96, 96), Boxes(10, (4, 8, 16)))
 SMALL_PATCHES = TaskShape("restore", (3, 32, 32), ("x2",))
 
 
@@ -177,6 +178,8 @@ def _default_shape(cls: type[Space]) -> TaskShape:
         return SMALL_IMAGES
     if "restore" in cls.tasks:
         return SMALL_PATCHES
+    if "detect" in cls.tasks:
+        return SMALL_SCENES
     if cls.published:
         return cls.published[0].shape
     kinds = ", ".join(cls.tasks)
