@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx import parity
 from nasx.errors import NasxError, ParityError
 from nasx.networkfiles import ONNX, PROGRAM, SOURCE, WEIGHTS
+from nasx.varying import varies
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,18 +30,22 @@ FILES = (ARCHITECTURE, WEIGHTS, ONNX, PROGRAM, SOURCE, CARD, PARITY, SUMS)
 MINUTES = 10  # that the check may take
 
 
-def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path:
+def bundle(
+    deployed: nn.Module, about: About, out: Path, inputs: Tensor, more: Iterable[Tensor] = ()
+) -> Path:
     """Write the bundle of a network to the folder `out`; return it.
 
-    `inputs` (N, ...) are real samples to check the files on. The network is left as it is. A
-    bundle that lies at `out` is replaced, only once the new one is whole and checked; any other
-    content of `out` is refused. Raises ParityError where a file computes something else, and
+    `inputs` (N, ...) are real samples to check the files on; `more` are batches among which inputs
+    are found that take every way, where the work depends on the input. The network is left as it
+    is. A bundle that lies at `out` is replaced, only once the new one is whole and checked; any
+    other content of `out` is refused. Raises ParityError where a file computes something else, and
     NasxError where the network cannot be exported or the folder not be written.
     """
     import torch
 
     from nasx.modelcard import architecture, card
     from nasx.networkfiles import write_networks
+    from nasx.pathcases import Covering, covering, told
 
     out = out.expanduser()
     demand_replaceable(out)
@@ -47,7 +53,8 @@ def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path
     # layers round, a last bit is a step.
     network = copy.deepcopy(deployed).cpu().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    inputs = inputs.contiguous()
+    case = covering(network, inputs, more) if varies(network) else Covering(inputs)
+    inputs = case.inputs.contiguous()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
@@ -66,6 +73,8 @@ def bundle(deployed: nn.Module, about: About, out: Path, inputs: Tensor) -> Path
                     for left in (folder, Path(scratch) / "twins"):
                         shutil.rmtree(left, ignore_errors=True)
             inputs = used
+            if varies(network):
+                found["ways"] = told(network, case, inputs)
             _write_json(folder / ARCHITECTURE, architecture(about, inputs, constants))
             _write_json(folder / PARITY, found)
             (folder / CARD).write_text(card(about, found, inputs), encoding="utf-8")
@@ -115,6 +124,7 @@ def write_case(
     from nasx.networkfiles import write_networks
 
     outputs = _outputs(network, inputs)
+    alone = len(inputs) if varies(network) else None  # conditions stand on all of a batch
     wider: list[Tensor] = []
     if any_size:
         whole = torch.cat([inputs[:1], inputs[-1:]], 3)
@@ -123,11 +133,11 @@ def write_case(
     with twin(network) as made:
         codes, count = ([], 0) if made is None else decided(made, inputs)
         if made is None or not made.layers:  # no layer decides, or none that the forward reaches
-            save_case(scratch / CASE, inputs, outputs, [], [], wider)
+            save_case(scratch / CASE, inputs, outputs, [], [], wider, alone)
             return inputs, []
         inputs, layers = inputs[:count], list(made.layers)
         few = [y[:count] for y in outputs]
-        save_case(scratch / CASE, inputs, few, layers, codes, wider)
+        save_case(scratch / CASE, inputs, few, layers, codes, wider, alone)
         twins = scratch / "twins"
         twins.mkdir()
         write_networks(made, "the twin of a network, with its codes", twins, inputs)

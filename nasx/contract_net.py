@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.contract_faults import Faults
+from nasx.contract_varying import check_varying
 from nasx.cost.card import CostCard, card_of
 from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
@@ -74,6 +75,8 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         idle = ", ".join(heads[len(_outputs(shape)) :])
         faults.add("decide", candidate, f"decide(model) leaves heads of no use: drop {idle}")
     card = card_of(deployed, size, trained=model)
+    again = lambda model, x: _answers(model, x, shape)  # noqa: E731
+    check_varying(candidate, deployed, inputs, first, card, again, faults)
     if card.unpriced:
         said = f"{', '.join(card.unpriced)} has no price: give the layer count_ops (nasx.cost.ops)"
         faults.add("cost", candidate, said)

@@ -21,7 +21,8 @@ class About:
     `preprocessing` says how a sample becomes an input: "resize" in words, "mean" and "deviation"
     per channel of pixels in [0, 255]; for images to restore "images" in words, and what is "spoilt"
     at which "scales", head by head; empty where the task does not say. `sizes` counts the
-    samples behind the scores `valid` and `test`. `costs` are values of the axes table.
+    samples behind the scores `valid` and `test`. `costs` are values of the axes table, and
+    "macs_max", which is more than "macs" where the work depends on the input.
     `latency` is the quiet pass's (see `nasx.trial.Final`), or None. `kernels` names what layers
     with operators of their own run on, by layer.
     """
@@ -123,6 +124,12 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
     if "energy_uj" in about.costs:
         known.append(f"{about.costs['energy_uj']:.4g} uJ of modelled arithmetic (45 nm)")
     text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
+    most = about.costs.get("macs_max", 0)
+    if known and most > about.costs.get("macs", most):
+        text += (
+            "The work depends on the input: operations and energy are means over the validation "
+            f"samples, and the most that an input can take is {most:,.0f} MACs.\n\n"
+        )
     text += _kernels(about)
     if not about.latency:
         return text + "Latency was not measured in a quiet pass."
@@ -131,10 +138,15 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
     same = ", ".join(m.get("same_as", ()))
     alike = f" It cannot be told from that of {same}." if same else ""
     return text + (
-        f"Latency {m['median_ms']:.3f} ms (quartiles {m['q1_ms']:.3f} to {m['q3_ms']:.3f}), batch "
-        f"{m['batch']}, {m['runtime']} on {m['device']} with {m['threads']} thread(s), "
-        f"{about.machine or 'machine not noted'}.{alike}{contended}"
+        f"Latency {m['median_ms']:.3f} ms{_over(m)} (quartiles {m['q1_ms']:.3f} to "
+        f"{m['q3_ms']:.3f}), batch {m['batch']}, {m['runtime']} on {m['device']} with "
+        f"{m['threads']} thread(s), {about.machine or 'machine not noted'}.{alike}{contended}"
     )
+
+
+def _over(latency: Mapping[str, Any]) -> str:
+    many = latency.get("inputs", 1)
+    return f", the mean over {many} validation samples" if many > 1 else ""
 
 
 def _kernels(about: About) -> str:

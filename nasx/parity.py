@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of the largest absolute value among the network's own outputs
 BATCH = 64  # samples run together
-ALONE = 8  # samples also run in a batch of their own
+ALONE = 8  # samples also run in a batch of their own, where the case does not say
 SHARE = 0.999  # of decisions, and of answers, that must be the same
 BLURRED = 0.01  # root mean square error, of the largest output, of answers that are no classes
 OURS = ("nasx", "search_spaces", "studies", "dashboards")
@@ -47,8 +47,7 @@ class Without:
 def importable(name: str) -> bool:
     """Return whether a module can be imported here."""
     with contextlib.suppress(ImportError):
-        __import__(name)
-        return True
+        return bool(__import__(name))
     return False
 
 
@@ -108,7 +107,9 @@ class Case:
         count = sum(n.startswith("output.") for n in names)
         self.outputs = [file.get_tensor(f"output.{i}") for i in range(count)]
         self.wider = [file.get_tensor(n) for n in sorted(names) if n.startswith("wider.")]
-        self.layers: list[str] = json.loads((file.metadata() or {}).get("layers", "[]"))
+        said = {"layers": "[]", "alone": ALONE, **(file.metadata() or {})}
+        self.layers: list[str] = json.loads(said["layers"])
+        self.alone = min(int(said["alone"]), len(self.inputs))
         self._slices = [file.get_slice(f"codes.{i}") for i in range(len(self.layers))]
         # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
         self.scales = [max(float(y.abs().max()), 1e-12) if y.numel() else 1.0 for y in self.outputs]
@@ -152,7 +153,7 @@ def compare(network: Network, case: Case, found: list[Tensor]) -> dict[str, Any]
         shapes = [tuple(y.shape) for y in found]
         return _miss(f"its outputs have shapes {shapes}, not {[tuple(y.shape) for y in outputs]}")
     pairs = list(zip(found, outputs, strict=True))
-    for i in range(min(ALONE, len(case.inputs))):
+    for i in range(case.alone):
         one = network(case.inputs[i : i + 1])
         pairs += [(y, whole[i : i + 1]) for y, whole in zip(one, outputs, strict=True)]
     pairs += zip(network(case.wider[0]), case.wider[1:], strict=True) if case.wider else ()
@@ -168,8 +169,7 @@ def compare(network: Network, case: Case, found: list[Tensor]) -> dict[str, Any]
         worst, relative = max(worst, away), max(relative, away / case.scales[k % len(outputs)])
     agreement = None
     if outputs[0].ndim == 2 and outputs[0].shape[1] > 1:  # class scores
-        same = found[0].argmax(1) == outputs[0].argmax(1)
-        agreement = float(same.float().mean())
+        agreement = float((found[0].argmax(1) == outputs[0].argmax(1)).float().mean())
     return {
         "max_abs": worst,
         "max_relative": relative,
@@ -242,8 +242,8 @@ def decided_alike(row: dict[str, Any]) -> bool:
 
 
 def _miss(error: str) -> dict[str, Any]:
-    unknown = dict.fromkeys(("max_abs", "max_relative", "top1_agreement", "rule"))
-    return {**unknown, "pass": False, "error": error}
+    unknown = ("max_abs", "max_relative", "top1_agreement", "rule")
+    return {**dict.fromkeys(unknown), "pass": False, "error": error}
 
 
 def judged(name: str, bundle: Path, case: Case, twins: Path | None) -> dict[str, Any]:
@@ -274,13 +274,13 @@ def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
             text = " ".join(str(error).split())[:300]
             files[name] = _miss(f"it cannot be run: {type(error).__name__}: {text}")
     versions = {n: sys.modules[n].__version__ for n in ("torch", "onnxruntime", "safetensors")}
-    decisions = {"decisions": {"share": SHARE, "layers": case.layers}} if twins else {}
     return {
         "tolerance": TOLERANCE,
         "relative_to": "the largest absolute value of the trained network's output",
-        **decisions,
+        **({"decisions": {"share": SHARE, "layers": case.layers}} if twins else {}),
         "inputs": len(case.inputs),
         "batches": [1, min(BATCH, len(case.inputs))],
+        "alone": case.alone,
         "other_size": list(case.wider[0].shape[2:]) if case.wider else None,
         "largest_output": max(float(y.abs().max()) for y in case.outputs if y.numel()),
         "nasx_importable": importable("nasx"),

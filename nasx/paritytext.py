@@ -24,9 +24,29 @@ def checked(parity: Mapping[str, Any]) -> str:
         f"Allowed: {parity['tolerance']:g} of the largest output."
     )
     parts = [said, "\n".join(rows)]
+    if "ways" in parity:
+        parts.append(_ways(parity["ways"], parity["alone"]))
     if "decisions" in parity:
         parts.append(_decided(parity))
     return "\n\n".join([*parts, "`sha256sum -c SHA256SUMS` verifies the files."])
+
+
+def _ways(ways: Mapping[str, Any], alone: int) -> str:
+    """Say which ways the inputs of the check take, where the work depends on the input."""
+    rows = ["| gate | inputs that take each way |", "|---|---|"]
+    rows += [f"| {r['gate']} | {', '.join(map(str, r['samples']))} |" for r in ways["gates"]]
+    said = [
+        f"The work depends on the input, so {alone} inputs were also run alone, and ways that few "
+        "samples take were looked for in the whole validation split."
+    ]
+    if ways["made"]:
+        said.append(f"{ways['made']} inputs were made of such samples, to take a way none takes.")
+    if ways["edge"]:
+        said.append(f"{ways['edge']} samples were left out, which rounding may send another way.")
+    never = [f"{one['gate']} {one['way']}" for one in ways["never"]]
+    if never:
+        said.append(f"**Never seen, so not checked: {', '.join(never)}.**")
+    return " ".join(said) + "\n\n" + "\n".join(rows)
 
 
 def _decided(parity: Mapping[str, Any]) -> str:

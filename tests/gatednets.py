@@ -15,11 +15,16 @@ class Bright(nn.Module):
     """Class scores; from each threshold on, a mean brighter than it opens one more block."""
 
     gate_names = ("low", "high")
-    ways = (2, 2)
 
-    def __init__(self, width: int = 8, middle: int = 8, at: tuple[float, float] = (0.0, 1.0)):
+    def __init__(
+        self,
+        width: int = 8,
+        middle: int = 8,
+        at: tuple[float, ...] = (0.0, 1.0),
+        channels: int = 3,
+    ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(width, middle, 5, padding=2), nn.BatchNorm2d(middle), nn.ReLU(),

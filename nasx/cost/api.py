@@ -12,6 +12,7 @@ from nasx.nearest import hint
 from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
 from nasx.study import Measure
+from nasx.varying import widest_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nasx.cost.check import Tally
     from nasx.cost.energy import Model
     from nasx.cost.latency import Latency
+    from nasx.cost.samples import Networks
     from nasx.run import Run
     from nasx.shape import Shape
     from nasx.tasks.base import Task
@@ -66,7 +68,7 @@ def check(
     from nasx.cost.inputs import example
 
     _, deployed, shape = _networks(space, published, values, task)
-    return cross_check(deployed, example(deployed, shape, 1))
+    return cross_check(widest_of(deployed), example(deployed, shape, 1))
 
 
 def _networks(
@@ -200,9 +202,10 @@ def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:
         ) from error
 
 
-def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
+def _front_of(run: Run) -> Networks:
     """Return the deployed networks of a run's front by trial name."""
     from nasx import registry
+    from nasx.cost.samples import fed
     from nasx.results.front import front
     from nasx.training import load_deployed
 
@@ -210,12 +213,12 @@ def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
     entries = front(snapshot)
     if not entries:
         raise NasxError(f"{run.path}: its front is empty, so there is nothing to measure")
-    shape = registry.task(snapshot.study.task).shape
+    task = registry.task(snapshot.study.task)
     networks = {}
     for entry in entries:
         number = int(str(entry["trial"]).removeprefix("t"))
         trial = snapshot.trial(number)
         candidate = registry.space(trial.space).from_json(trial.candidate)
-        model = load_deployed(candidate, shape, run.folder(number) / "checkpoint")
-        networks[trial.name] = (model, candidate.input_shape(shape))
+        model = load_deployed(candidate, task.shape, run.folder(number) / "checkpoint")
+        networks[trial.name] = fed(model, candidate.input_shape(task.shape), task)
     return networks
