@@ -19,27 +19,24 @@ SOFT, TEMPERATURE = 0.1, 3.0  # DeiT's lambda and tau
 
 
 def training(rate: float, decay: float, distill: str, pruned: tuple[float, float] | None) -> Recipe:
-    """Return the recipe; `pruned` is what stays of heads and hidden units.
-
-    Images are not varied: in few samples a small network loses by it.
-    """
+    """Return the recipe; `pruned` is what stays of heads and hidden units."""
     loss = task_loss if distill == "none" else taught(distill)
     step = Step(loss, grouped, adamw(rate, decay), one_cycle(warm=WARM), clip=1.0)
     if pruned is None:
-        return Recipe((Phase("train", 1.0, (step,)),), BATCH, augment=False)
+        return Recipe((Phase("train", 1.0, (step,)),), BATCH)
     tune = Step(loss, grouped, adamw(rate / 2, decay), one_cycle(warm=0.1), clip=1.0)
     phases = (
         Phase("whole", 0.5, (step,)),
         Phase("prune", 0.0, begin=pruning(loss, *pruned)),
         Phase("tune", 0.5, (tune,)),
     )
-    return Recipe(phases, BATCH, augment=False, comparable_from=0.5)
+    return Recipe(phases, BATCH, comparable_from=0.5)
 
 
 def convolutional() -> Recipe:
     """Return the recipe of the convolutional network beside: that of the space `tinynet`."""
     step = Step(optimizer=adamw(6e-3, 1e-3), factor=one_cycle(warm=WARM))
-    return Recipe((Phase("train", 1.0, (step,)),), BATCH, augment=False)
+    return Recipe((Phase("train", 1.0, (step,)),), BATCH)
 
 
 def grouped(state: State) -> Iterable[dict[str, Any]]:

@@ -8,7 +8,7 @@ from widths, grids are padded, and a field that means nothing where it stands co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -49,9 +49,11 @@ class VisionTransformer(Space):
     tasks: ClassVar[tuple[str, ...]] = ("classify",)
     cautions: ClassVar[tuple[str, ...]] = (
         "Weights of less than 32 bits save memory, not time: inputs stay float.",
-        "Small transformers learn slowly: 16,000 samples of digits in photos leave them at chance.",
+        "Small transformers learn slowly: of digits in photos they need 32,000 varied samples.",
     )
-    training: ClassVar[tuple[str, ...]] = ("rate", "decay", "drop_path", "teacher_samples")
+    training: ClassVar[tuple[str, ...]] = (
+        "rate", "decay", "drop_path", "teacher_samples", "augment",
+    )  # fmt: skip
 
     layout: str = choice("flat", "pyramid", "cnn", default="pyramid")
     width: float = when("layout", ("cnn",), real(0.25, 4.0, log=True, default=1.0))
@@ -94,6 +96,7 @@ class VisionTransformer(Space):
     rate: float = when("layout", MADE, real(1e-4, 1e-2, log=True, default=5e-3))
     decay: float = when("layout", MADE, real(1e-3, 0.3, log=True, default=0.05))
     drop_path: float = when("layout", MADE, real(0.0, 0.3, default=0.0))
+    augment: str = choice("none", "light", default="none")
 
     # -- which fields count -----------------------------------------------------------------
 
@@ -101,7 +104,7 @@ class VisionTransformer(Space):
         """Return the fields that matter where they stand."""
         values = super().in_effect()
         if self.layout == "cnn":
-            return {"layout": "cnn", "width": self.width}
+            return {"layout": "cnn", "width": self.width, "augment": self.augment}
         idle = {name for name, counts in self._counting().items() if not counts}
         n, defaults = self._stages, type(self).from_flat({}).values()
         for name in ("depth", "dim", "mlp_ratio", "attention", "reduction"):
@@ -221,15 +224,15 @@ class VisionTransformer(Space):
         """Return the convolutional network of as many MACs, within 2 % where its width allows."""
         if self.layout == "cnn":
             return None
-        return self.cnn(shape, self.macs(shape))
+        return self.cnn(shape, self.macs(shape), self.augment)
 
     @classmethod
-    def cnn(cls, shape: TaskShape, macs: float) -> Self:
+    def cnn(cls, shape: TaskShape, macs: float, augment: str = "none") -> Self:
         """Return the micro convolutional network whose MACs come nearest."""
         widths = [0.25 * 16 ** (i / 400) for i in range(401)]
         base = micro(shape)
         near = min(widths, key=lambda w: abs(plan_macs(scaled(base, w, 1.0), shape.side) - macs))
-        return cls.from_json({"layout": "cnn", "width": near})
+        return cls.from_json({"layout": "cnn", "width": near, "augment": augment})
 
     def macs(self, shape: TaskShape) -> float:
         """Return the MACs of the deployed network."""
@@ -249,9 +252,11 @@ class VisionTransformer(Space):
         """Return AdamW with warm-up; pruning, where there is any, after half of it."""
         now = self.counted()
         if now.layout == "cnn":
-            return convolutional()
-        pruned = (now.heads_kept, now.mlp_kept) if self.prunes else None
-        return training(now.rate, now.decay, now.distill, pruned)
+            recipe = convolutional()
+        else:
+            pruned = (now.heads_kept, now.mlp_kept) if self.prunes else None
+            recipe = training(now.rate, now.decay, now.distill, pruned)
+        return replace(recipe, augment=now.augment == "light")
 
 
 VisionTransformer.published = POINTS

@@ -103,9 +103,9 @@ def test_matrices_decay_and_nothing_else() -> None:
 
 
 def test_a_transformer_of_patches_learns_digits() -> None:
-    """2,560 samples of 8 x 8 digits, chance being 10 %; 83 to 91 % by seed when this was written."""
+    """2,560 samples of 8 x 8 digits, chance being 10 %; 95 to 96 % by seed when written."""
     fields = {"depth": [1, 1, 2, 2], "dim": [32, 48, 64, 64], "patch": 2, "stem": "patch"}
     training = Training(VisionTransformer.from_json(fields), task("digits"), full=2560, seed=0)
     for _ in training.run(2560):
         pass
-    assert training.score("valid")["top1"] > 50
+    assert training.score("valid")["top1"] > 80
