@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nasx.detectcard import detecting, finding
 from nasx.paritytext import checked
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ def _input(about: About, shape: tuple[int, ...], *, any_size: bool) -> str:
         counted = f"{_sides(shape[1:])} is what costs were counted at"
         lines = [f"Input: float32 (N, {shape[0]}, height, width), any of the three; {counted}."]
     known = about.preprocessing
-    if "images" in known:
+    if "objects" in known:
+        lines += detecting(known, len(about.classes))
+    elif "images" in known:
         lines += _restoring(known)
     elif known:
         lines.append(f"1. {known['resize']}")
@@ -180,7 +183,12 @@ def _input(about: About, shape: tuple[int, ...], *, any_size: bool) -> str:
     if about.classes:
         names = ", ".join(_line(name) for name in about.classes[:50])
         more = ", ... (all in architecture.json)" if len(about.classes) > 50 else ""
-        lines.append(f"\nOutput: {len(about.classes)} class scores (logits): {names}{more}.")
+        what = (
+            "Classes"
+            if "objects" in known
+            else f"Output: {len(about.classes)} class scores (logits)"
+        )
+        lines.append(f"\n{what}: {names}{more}.")
     return "\n".join(lines)
 
 
@@ -202,7 +210,7 @@ def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
         lines.append(
             f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)"
         )
-    if "images" in known:
+    if "images" in known or "objects" in known:
         lines.append("inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255")
     elif known:
         lines += [
@@ -220,6 +228,8 @@ def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
     if "images" in known:
         lines.append("images = (output.clip(0, 1) * 255).round().astype(np.uint8)")
         lines.append("print(images.transpose(0, 2, 3, 1).shape)")
+    elif "objects" in known:
+        lines += finding(known, about.classes, shape)
     else:
         lines.append("print(output.argmax(1))" if about.classes else "print(output.shape)")
     return lines
