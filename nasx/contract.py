@@ -25,17 +25,23 @@ from nasx.cost.card import CostCard
 from nasx.domain import Choice, Integer, Real
 from nasx.errors import NasxError, SpaceError
 from nasx.published import compare_published
-from nasx.shape import TaskShape
+from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
 from nasx.study import NAME
 from nasx.tasks.base import Task, answer
+from nasx.toydetect import ToyDetect
 from nasx.toyrestore import ToyRestore
 from nasx.toytask import ToyTask
 
 SIDES = (32, 64, 128, 224)  # the smallest input that the baseline takes is used
 PATCH = (24, 24)  # of an image to restore
 HEADS = ("x2", "denoise", "derain", "x3", "x4")
-TOYS: dict[str, Callable[[TaskShape], Task]] = {"classify": ToyTask, "restore": ToyRestore}
+OBJECTS = tuple(Boxes(3, strides) for strides in ((4, 8, 16), (8, 16, 32)))
+TOYS: dict[str, Callable[[TaskShape], Task]] = {
+    "classify": ToyTask,
+    "restore": ToyRestore,
+    "detect": ToyDetect,
+}
 DRAWN = 5
 STEPS = 20
 
@@ -138,6 +144,8 @@ def _task(space: type[Space], baseline: Space, shape: TaskShape | None) -> Task:
         small = [TaskShape("classify", (3, side, side), 10) for side in SIDES]
     elif "restore" in space.tasks:
         small = [TaskShape("restore", (3, *PATCH), (head,)) for head in HEADS]
+    elif "detect" in space.tasks:
+        small = [TaskShape("detect", (3, s, s), boxes) for s in SIDES[1:] for boxes in OBJECTS]
     else:
         return _installed(space)
     for one in small:
@@ -148,7 +156,7 @@ def _task(space: type[Space], baseline: Space, shape: TaskShape | None) -> Task:
                 raise
             continue
         return TOYS[one.kind](one)
-    raise SpaceError(f"{space.name}: no input side suits the baseline")
+    raise SpaceError(f"{space.name}: no input side or stride suits the baseline")
 
 
 def _installed(space: type[Space]) -> Task:

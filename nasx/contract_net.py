@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nasx.contract_faults import Faults
+from nasx.contract_varying import check_varying
 from nasx.cost.card import CostCard, card_of
-from nasx.shape import TaskShape
+from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
-from nasx.tasks.base import Batch, answer
+from nasx.tasks.base import Batch, answer, heads_of
 from nasx.tasks.degrade import scale_of
 
 SAMPLES = 4  # of one batch
@@ -40,14 +42,15 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         faults.add("build", candidate, "build(shape) must return a torch.nn.Module")
         return None
     size = candidate.input_shape(shape)
-    draw = torch.rand if shape.kind == "restore" else torch.randn  # images lie in [0, 1]
+    images = shape.kind in ("restore", "detect")  # in [0, 1]
+    draw = torch.rand if images else torch.randn
     inputs = draw(SAMPLES, *size, generator=torch.Generator().manual_seed(0))
     outputs: list[Tensor] | None = None
     with faults.guard(f"a batch of {tuple(inputs.shape)}", candidate):
         outputs = list(_answers(model.train(), inputs, shape))
     if outputs is None:
         return None
-    said = _misshapen(outputs, inputs, shape)
+    said = _misshapen(outputs, inputs, shape, _heads(model, shape))
     if said:
         faults.add("output", candidate, said)
         return None
@@ -64,10 +67,16 @@ def inspect(candidate: Space, shape: TaskShape, faults: Faults) -> CostCard | No
         first, second = (list(_answers(deployed, inputs, shape)) for _ in range(2))
     if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         faults.add("eval", candidate, "two passes in eval mode differ: be random in training only")
-    said = _misshapen(first, inputs, shape)
+    heads = _heads(deployed, shape)
+    said = _misshapen(first, inputs, shape, heads)
     if said:
         faults.add("decide", candidate, f"after decide(model), {said}")
+    if heads != _outputs(shape):
+        idle = ", ".join(heads[len(_outputs(shape)) :])
+        faults.add("decide", candidate, f"decide(model) leaves heads of no use: drop {idle}")
     card = card_of(deployed, size, trained=model)
+    again = lambda model, x: _answers(model, x, shape)  # noqa: E731
+    check_varying(candidate, deployed, inputs, first, card, again, faults)
     if card.unpriced:
         said = f"{', '.join(card.unpriced)} has no price: give the layer count_ops (nasx.cost.ops)"
         faults.add("cost", candidate, said)
@@ -85,17 +94,27 @@ def _large(candidate: Space, shape: TaskShape, faults: Faults) -> bool:
             outputs = list(_answers(model.train(), inputs, shape))
     except Exception:  # it needs numbers to be built or run
         return False
-    said = _misshapen(outputs, inputs, shape)
+    said = _misshapen(outputs, inputs, shape, _heads(model, shape))
     if said:
         faults.add("output", candidate, said)
     return True
 
 
 def _answers(model: nn.Module, inputs: Tensor, shape: TaskShape) -> Iterator[Tensor]:
-    """Yield what a network answers, for each of the heads that the task names."""
-    heads = shape.outputs if isinstance(shape.outputs, tuple) else ("",)
-    for head in heads:
+    """Yield what a network answers, head by head."""
+    for head in _heads(model, shape):
         yield from tensors(answer(model, Batch(inputs, {}, head), shape))
+
+
+def _outputs(shape: TaskShape) -> tuple[str, ...]:
+    """Return the heads that a task names; one without a name where it names none."""
+    return shape.outputs if isinstance(shape.outputs, tuple) else ("",)
+
+
+def _heads(model: nn.Module, shape: TaskShape) -> tuple[str, ...]:
+    """Return the task's heads, then those that a network has beside them (for pre-training)."""
+    own = _outputs(shape)
+    return own + tuple(head for head in heads_of(model) if head not in own)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -110,19 +129,39 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def _misshapen(outputs: list[Tensor], inputs: Tensor, shape: TaskShape) -> str | None:
+def _misshapen(
+    outputs: list[Tensor], inputs: Tensor, shape: TaskShape, heads: tuple[str, ...]
+) -> str | None:
     got = ", ".join(str(tuple(o.shape)) for o in outputs) or "nothing"
     if any(not o.is_meta and not torch.isfinite(o).all() for o in outputs):
         return "the output is not finite: check the initial weights"
     if shape.kind == "classify" and [tuple(o.shape) for o in outputs] != [(SAMPLES, shape.classes)]:
         return f"the output is {got}, wanted ({SAMPLES}, {shape.classes}): (samples, classes)"
     if shape.kind == "restore" and isinstance(shape.outputs, tuple):
-        scales = [scale_of(head) for head in shape.outputs]
+        scales = [scale_of(head) for head in heads]
         height, width = inputs.shape[-2:]
         wanted = [(SAMPLES, 3, s * height, s * width) for s in scales]
         if [tuple(o.shape) for o in outputs] != wanted:
-            heads = ", ".join(shape.outputs)
-            return f"the output is {got}, wanted {', '.join(map(str, wanted))} for {heads}"
-    if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs if shape.kind != "detect"):
+            return (
+                f"the output is {got}, wanted {', '.join(map(str, wanted))} for {', '.join(heads)}"
+            )
+    if isinstance(shape.outputs, Boxes):
+        return _no_detector(outputs, inputs, shape.outputs, got)
+    if not outputs or any(o.shape[:1] != (SAMPLES,) for o in outputs):
         return f"the output is {got}, wanted {SAMPLES} samples first"
+    return None
+
+
+def _no_detector(outputs: list[Tensor], inputs: Tensor, boxes: Boxes, got: str) -> str | None:
+    """Return what is wrong with the answers of a detector."""
+    sides = [[math.ceil(side / s) for side in inputs.shape[-2:]] for s in boxes.strides]
+    count = sum(math.prod(both) for both in sides)
+    wanted = (SAMPLES, count, 4 + boxes.classes)
+    if [tuple(o.shape) for o in outputs] != [wanted]:
+        return (
+            f"the output is {got}, wanted {wanted}: samples, the points of strides "
+            f"{boxes.strides}, four distances and {boxes.classes} classes"
+        )
+    if not outputs[0].is_meta and bool((outputs[0][..., :4] < 0).any()):
+        return "a distance to a box's side is below 0: take its softplus or exp"
     return None

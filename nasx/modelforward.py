@@ -33,13 +33,17 @@ class Forward:
     `fixed` spells the nodes that are attributes of the module; `references` names the operators
     of our own that have a function in the file, `used` holds those of them that the graph calls
     with their schemas, and `inner` collects the methods of graphs inside it (the branches of
-    torch.cond).
+    torch.cond), named after the branch that they are `within`.
     """
 
     def __init__(
-        self, graph: fx.GraphModule, fixed: dict[fx.Node, str], references: set[str]
+        self,
+        graph: fx.GraphModule,
+        fixed: dict[fx.Node, str],
+        references: set[str],
+        within: str = "",
     ) -> None:
-        self.graph, self.references = graph, references
+        self.graph, self.references, self.within = graph, references, within
         self.names: dict[fx.Node, str] = dict(fixed)
         self.inner: list[str] = []
         self.used: dict[str, Any] = {}
@@ -112,9 +116,8 @@ class Forward:
         if target in SIZES:
             return f"{text(args[0])} {SIZES[target]} {text(args[1])}", []
         if name == "cond":
-            yes, no = f"{text(args[1])}", f"{text(args[2])}"
-            operands = ", ".join(text(v) for v in args[3])  # type: ignore[union-attr]
-            return f"{yes}({operands}) if {text(args[0])} else {no}({operands})", []
+            yes, no = (f"{text(b)}({', '.join(self._given(b, args[3]))})" for b in args[1:3])
+            return f"{yes} if {text(args[0])} else {no}", []
         if not hasattr(target, "_schema"):
             raise NasxError(f"model.py cannot spell '{name}': the network must do without it")
         return self._operator(node, name)
@@ -135,7 +138,8 @@ class Forward:
             return f"torch.{short.partition('.')[0]}", self._arguments(node)
         if space == "aten" and short in METHODS:
             value, *rest = self._arguments(node)
-            return f"{value}.{short.partition('.')[0]}", [r.partition("=")[2] for r in rest]
+            called = f"{value}.{short.partition('.')[0]}"
+            return (called, [r.partition("=")[2] for r in rest]) if rest else (f"{called}()", [])
         if space in ("aten", "prims"):
             return f"torch.ops.{name}", self._arguments(node)
         ours = node.target._schema.name  # type: ignore[union-attr]
@@ -172,12 +176,28 @@ class Forward:
     # -- graphs inside, and names -----------------------------------------------------------
 
     def _branch(self, node: fx.Node) -> None:
+        """Write a graph inside as a method; it finds the module's own tensors by itself."""
         graph = getattr(self.graph, str(node.target))
-        self.names[node] = f"self.{node.target}"
-        inner = Forward(graph, {}, self.references)
-        self.inner.append(inner.method(str(node.target), lambda r: f"({', '.join(r)},)"))
+        name = f"{self.within}{node.target}"  # a branch may hold branches of the same names
+        self.names[node] = f"self.{name}"
+        inputs = [n for n in graph.graph.nodes if n.op == "placeholder"]
+        given: Any = next(iter(node.users)).args[3]
+        own = {n: self.names[v] for n, v in zip(inputs, given, strict=True) if self._own(v)}
+        unread = {n: "None" for n in inputs if not n.users}
+        inner = Forward(graph, own | unread, self.references, f"{name}_")
+        self.inner.append(inner.method(name, lambda r: f"({', '.join(r)},)"))
         self.inner += inner.inner
         self.used |= inner.used
+
+    def _given(self, branch: Any, operands: Any) -> list[str]:
+        """Return what a branch is called with: the operands that it reads and cannot find."""
+        graph = getattr(self.graph, str(branch.target)).graph
+        inputs = [n for n in graph.nodes if n.op == "placeholder"]
+        pairs = zip(inputs, operands, strict=True)
+        return [self._text(v) for n, v in pairs if n.users and not self._own(v)]
+
+    def _own(self, value: Any) -> bool:
+        return isinstance(value, node_type()) and self.names[value].startswith("self.")
 
     def _take(self, node: fx.Node, near: Iterable[str]) -> str:
         """Give a node a local name that is free, one of `near` where possible."""

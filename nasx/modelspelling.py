@@ -21,6 +21,8 @@ WIDTH = 100
 INFIX = {
     "aten.add.Tensor": "+", "aten.sub.Tensor": "-", "aten.mul.Tensor": "*",
     "aten.div.Tensor": "/", "aten.matmul.default": "@",
+    "aten.eq.Scalar": "==", "aten.ne.Scalar": "!=", "aten.lt.Scalar": "<", "aten.le.Scalar": "<=",
+    "aten.gt.Scalar": ">", "aten.ge.Scalar": ">=",
 }  # fmt: skip
 SIZES = {  # arithmetic on sizes
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
@@ -33,7 +35,7 @@ FUNCTIONAL = {
     "silu.default", "gelu.default", "hardswish.default", "hardsigmoid.default",
     "leaky_relu.default", "elu.default", "softplus.default", "adaptive_avg_pool2d.default",
     "avg_pool2d.default", "max_pool2d.default", "pad.default", "layer_norm.default",
-    "scaled_dot_product_attention.default", "pixel_shuffle.default",
+    "scaled_dot_product_attention.default", "pixel_shuffle.default", "one_hot.default",
 }  # fmt: skip
 TORCH = {
     "sigmoid.default", "tanh.default", "cat.default", "stack.default", "flatten.using_ints",
@@ -41,7 +43,7 @@ TORCH = {
     "sum.dim_IntList", "amax.default", "exp.default", "sqrt.default", "abs.default", "sign.default",
     "round.default",
     "clamp.default", "where.self", "roll.default", "chunk.default", "unbind.int", "select.int",
-    "squeeze.dim", "unsqueeze.default",
+    "squeeze.dim", "unsqueeze.default", "any.default", "argmax.default", "index_select.default",
 }  # fmt: skip
 INPLACE = {
     "relu_.default", "silu_.default", "hardswish_.default", "hardsigmoid_.default",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasx.shape import Shape
-from nasx.tasks.base import Batch, Task, answer
+from nasx.tasks.base import Batch, Task, answer, heads_of
 
 # That statistics are taken from, at most. 2048 moved top-1 by 0.2 points in the mean (48 scores of
 # 16 small CIFAR-10 networks) at twice the cost; 128 moved it by 0.6.
@@ -63,6 +63,7 @@ class OnDevice(nn.Module):
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         super().__init__()
         self.model, self.device = model, device
+        self.heads = heads_of(model)
 
     def forward(self, inputs: Tensor, *head: str) -> Tensor:
         """Return the network's output on the CPU; `head` where the task has several."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nasx.axes import AXES
 from nasx.trial import RungScore, State, Trial
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ def with_progress(trial: Trial, progress: Progress, state: State | None) -> Tria
         state = {"paused": State.STOPPED, "interrupted": State.INTERRUPTED}.get(
             progress.phase, State.RUNNING
         )
+    values = progress.rungs[-1].values if progress.rungs else {}
     return Trial(
         **{
             **vars(trial),
+            "card": _with_means(trial.card, values),
             "state": state,
             "rungs": tuple(progress.rungs),
             "reason": progress.reason,
@@ -47,6 +50,12 @@ def with_progress(trial: Trial, progress: Progress, state: State | None) -> Tria
             "diagnosis": progress.diagnosis,
         }
     )
+
+
+def _with_means(card: dict[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+    """Return a card with the costs that a score found: means, where work depends on the input."""
+    found = {k: values[k] for k in card if k in AXES and k in values and values[k] != card[k]}
+    return {**card, **{k: int(v) if isinstance(card[k], int) else v for k, v in found.items()}}
 
 
 def trial_of(row: FrozenTrial) -> Trial:

@@ -14,6 +14,7 @@ from nasx.space import Space, unknown_field
 from nasx.study import Study
 from nasx.studyassets import asset_faults
 from nasx.studyruntime import runtime_faults
+from nasx.studyviews import view_faults
 from nasx.userfile import is_file_reference, resolve
 from nasx.yamlmarks import Path as Keys
 
@@ -49,6 +50,7 @@ def meaning_faults(study: Study, base: Path) -> tuple[Study, list[Said], list[Sa
                 faults.append((("task",), f"task: {task.name} is a {task.shape.kind} task; {said}"))
         if not faults:  # of a study that is sound otherwise: this builds networks
             faults += runtime_faults(study, classes, task.shape)
+            faults += view_faults(study, classes, task)
             faults += asset_faults(study, classes, task.shape)
     for name, path in study.assets.items():
         if not Path(path).is_file():

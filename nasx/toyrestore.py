@@ -18,14 +18,13 @@ from nasx.shape import Shape, TaskShape
 from nasx.tasks.base import Split
 from nasx.tasks.bicubic import resize, to_bytes
 from nasx.tasks.cache import Bytes
-from nasx.tasks.degrade import NAMES, Degradation, degradation
+from nasx.tasks.degrade import NAMES, SIGMA, Degradation, degradation
 from nasx.tasks.patches import Pairs
 from nasx.tasks.photographs import together
 from nasx.tasks.restore import Held, Restore
 
 COUNTS: dict[Split, int] = {"train": 4, "valid": 1, "test": 1}
 PATCHES = 64
-SIGMA = (10.0, 70.0)
 
 
 class ToyRestore(Restore):

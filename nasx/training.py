@@ -33,7 +33,7 @@ from nasx.readback import deployed_network, load_deployed, load_trained
 from nasx.recalibrate import OnDevice, moved, recalibrate
 from nasx.recipe import Cycle, Hook, Phase, State
 from nasx.space import Space
-from nasx.tasks.base import Batch, Split, Task
+from nasx.tasks.base import Batch, Split, Task, demand_view
 from nasx.weights import misfit
 
 __all__ = ["NotFinite", "Training", "deployed_network", "load_deployed", "load_trained"]
@@ -60,6 +60,8 @@ class Training:
         self.candidate, self.task, self.full, self.seed = candidate, task, full, seed
         self.device = torch.device(device)
         self.recipe = candidate.recipe(task.shape)
+        for phase in self.recipe.phases:
+            demand_view(task, phase.view)
         self.input = candidate.input_shape(task.shape)
         self.key = candidate.key(task.shape)
         self.samples = 0

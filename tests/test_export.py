@@ -21,9 +21,10 @@ from mobile import Mobile
 from nasx import bundle, modelfile
 from nasx.cost import onnxfile
 from nasx.errors import NasxError, ParityError
-from nasx.export import chosen, destination, export, spread_samples
+from nasx.export import chosen, destination, export
 from nasx.networkfiles import exported
 from nasx.registry import task
+from nasx.tasks.spread import spread_samples
 from nasx.training import Training
 from nasx.trial import Final, RungScore, Snapshot, State, Trial
 

@@ -221,7 +221,7 @@ def test_numbers_are_written_for_people() -> None:
     assert amount("psnr", 33.657) == "33.66 dB"
     score = {"difference": -0.034, "low": -0.051, "high": 0.02}
     assert difference(score, "psnr") == "−0.03 dB (−0.05 to +0.02)"
-    assert amount("ap", 0.4236) == "0.424"
+    assert amount("ap50", 42.36) == "42.4 %"
     assert amount("macs", None) == amount("macs", float("nan")) == "–"
     assert count(999_600) == "1.00 M"
     assert brief(12_000) == "12 k"

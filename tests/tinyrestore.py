@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasx.errors import SpaceError
-from nasx.recipe import Recipe, standard
+from nasx.recipe import Phase, Recipe, Step, adamw, standard
 from nasx.shape import TaskShape
 from nasx.space import Space, integer
+from nasx.tasks.mixture import mixture
 
 
 class Shared(nn.Module):
@@ -68,3 +69,77 @@ class Careless(TinyRestore):
     def build(self, shape: TaskShape) -> nn.Module:
         torch.manual_seed(0)
         return Shared(self.width, ("x2",))
+
+
+class Named(Shared):
+    """Says which heads it has; in a network of fixed input side, it takes no other."""
+
+    def __init__(self, width: int, heads: tuple[str, ...], own: tuple[str, ...]) -> None:
+        super().__init__(width, heads)
+        self.heads, self.own = heads, own
+
+
+class Mixed(TinyRestore):
+    """Is pre-trained on six degradations, then trained on those of its task alone."""
+
+    name = "mixed"
+    weights: ClassVar[dict[str, float]] = {
+        "x2": 1.0, "x3": 1.0, "x4": 1.0, "denoise30": 2.0, "denoise50": 1.0, "derain": 1.0
+    }  # fmt: skip
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        own = tuple(shape.outputs)
+        return Named(self.width, (*own, *(h for h in self.weights if h not in own)), own)
+
+    def decide(self, model: nn.Module) -> nn.Module:
+        assert isinstance(model, Named)
+        for head in set(model.heads) - set(model.own):
+            del model.lasts[head], model.scales[head]
+        model.heads = model.own
+        return model
+
+    def recipe(self, shape: TaskShape) -> Recipe:
+        step = Step(optimizer=adamw(5e-3, 0.0))
+        view = mixture(self.weights)
+        return Recipe((Phase("mix", 0.5, (step,), view), Phase("train", 0.5, (step,))), 16)
+
+
+class Unseen(Mixed):
+    """Asks to be trained on noise that nobody makes."""
+
+    name = "unseen"
+    weights: ClassVar[dict[str, float]] = {"denoise80": 1.0}
+
+
+class Kept(Mixed):
+    """Forgets to drop the heads of its pre-training."""
+
+    name = "kept"
+
+    def decide(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+class Placed(Named):
+    """Knows where in its input it is, so it takes one side only, and errs near the borders."""
+
+    def __init__(self, width: int, heads: tuple[str, ...], side: int) -> None:
+        super().__init__(width, heads, heads)
+        self.fixed_side = side
+        generator = torch.Generator().manual_seed(0)
+        self.place = nn.Parameter(0.1 * torch.randn(3, side, side, generator=generator))
+        self.asked = nn.ParameterDict({h: nn.Parameter(torch.zeros(3, 1, 1)) for h in heads})
+
+    def forward(self, inputs: torch.Tensor, head: str = "") -> torch.Tensor:
+        assert inputs.shape[-1] == inputs.shape[-2] == self.fixed_side
+        name = head or self.heads[0]
+        return super().forward(inputs + self.place * (1 + self.asked[name]), name)
+
+
+class Side(TinyRestore):
+    """Is for images of the task's patch alone."""
+
+    name = "side"
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        return Placed(self.width, tuple(shape.outputs), shape.side)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasx.errors import NasxError, SpaceError
 from nasx.nearest import hint
-from nasx.shape import TaskShape
+from nasx.shape import Boxes, TaskShape
 from nasx.space import Space
 from nasx.study import Measure
+from nasx.varying import widest_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from nasx.cost.check import Tally
     from nasx.cost.energy import Model
     from nasx.cost.latency import Latency
+    from nasx.cost.samples import Networks
     from nasx.run import Run
     from nasx.shape import Shape
     from nasx.tasks.base import Task
 
 SMALL_IMAGES = TaskShape("classify", (3, 64, 64), 10)  # where nobody names a task
+SMALL_SCENES = TaskShape("detect", (3, 96, 96), Boxes(10, (4, 8, 16)))
 SMALL_PATCHES = TaskShape("restore", (3, 32, 32), ("x2",))
 
 
@@ -42,12 +46,16 @@ def cost(
     flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
     given. Without a task: small colour images to classify, or to enlarge by 2, or the first
     published point's shape where the space does neither. `energy` is the model of energy:
-    arithmetic, or with moving. Raises SpaceError for names and values that are not there.
+    arithmetic, or with moving. Of a network of several heads it is the first that is counted; a
+    note has the MACs of each. Raises SpaceError for names and values that are not there.
     """
     from nasx.cost.card import card_of
+    from nasx.onehead import by_head
 
     model, deployed, shape = _networks(space, published, values, task)
-    return card_of(deployed, shape, trained=model, energy=energy)
+    card = card_of(deployed, shape, trained=model, energy=energy)
+    said = by_head(deployed, shape)
+    return replace(card, notes=(*card.notes, said)) if said else card
 
 
 def check(
@@ -65,7 +73,7 @@ def check(
     from nasx.cost.inputs import example
 
     _, deployed, shape = _networks(space, published, values, task)
-    return cross_check(deployed, example(deployed, shape, 1))
+    return cross_check(widest_of(deployed), example(deployed, shape, 1))
 
 
 def _networks(
@@ -177,6 +185,8 @@ def _default_shape(cls: type[Space]) -> TaskShape:
         return SMALL_IMAGES
     if "restore" in cls.tasks:
         return SMALL_PATCHES
+    if "detect" in cls.tasks:
+        return SMALL_SCENES
     if cls.published:
         return cls.published[0].shape
     kinds = ", ".join(cls.tasks)
@@ -197,9 +207,10 @@ def _setting(base: Measure, asked: Mapping[str, Any]) -> Measure:
         ) from error
 
 
-def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
+def _front_of(run: Run) -> Networks:
     """Return the deployed networks of a run's front by trial name."""
     from nasx import registry
+    from nasx.cost.samples import fed
     from nasx.results.front import front
     from nasx.training import load_deployed
 
@@ -207,12 +218,12 @@ def _front_of(run: Run) -> dict[str, tuple[nn.Module, Shape]]:
     entries = front(snapshot)
     if not entries:
         raise NasxError(f"{run.path}: its front is empty, so there is nothing to measure")
-    shape = registry.task(snapshot.study.task).shape
+    task = registry.task(snapshot.study.task)
     networks = {}
     for entry in entries:
         number = int(str(entry["trial"]).removeprefix("t"))
         trial = snapshot.trial(number)
         candidate = registry.space(trial.space).from_json(trial.candidate)
-        model = load_deployed(candidate, shape, run.folder(number) / "checkpoint")
-        networks[trial.name] = (model, candidate.input_shape(shape))
+        model = load_deployed(candidate, task.shape, run.folder(number) / "checkpoint")
+        networks[trial.name] = fed(model, candidate.input_shape(task.shape), task)
     return networks

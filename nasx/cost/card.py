@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 from nasx.errors import NasxError
 from nasx.operators import declared_by, kernel_of
 from nasx.shape import Shape
+from nasx.varying import varies, widest_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from nasx.cost.energy import Energy, Model
     from nasx.cost.ops import Count
+
+VARIES = (
+    "the work depends on the input: operations and energy are those with everything open until "
+    "the network is trained, then means over valid; macs_max and peak_bytes stay the most"
+)
 
 
 @dataclass(frozen=True)
@@ -121,12 +127,14 @@ def card_of(
     *,
     trained: nn.Module | None = None,
     energy: Model = "arith",
+    inputs: tuple[Tensor, ...] | None = None,
 ) -> CostCard:
     """Return what `model` costs on one sample of `shape` (C, H, W); the model is left as it was.
 
     A tuple of shapes makes one input each. `trained` is the network in training where it carries
-    more than the deployed one, `energy` the model of energy. A network that cannot take such an
-    input is refused.
+    more than the deployed one, `energy` the model of energy. Where the work depends on the input
+    (`nasx.varying`) everything is open, unless `inputs`, a batch of one, are the sample itself. A
+    network that cannot take such an input is refused.
     """
     from nasx.cost import energy as modelled
     from nasx.cost.inputs import example, first_line
@@ -135,7 +143,9 @@ def card_of(
 
     moved = energy == "arith+mem"
     try:
-        counted = count(model, *example(model, shape, 1), traffic=moved)
+        whole = model if inputs is not None else widest_of(model)
+        given = example(model, shape, 1) if inputs is None else inputs
+        counted = count(whole, *given, traffic=moved, real=inputs is not None)
     except NasxError:
         raise
     except Exception as error:
@@ -159,10 +169,10 @@ def card_of(
         energy_uj=joules.uj,
         energy_unpriced=joules.unpriced_share,
         peak_bytes=counted.peak_bytes,
-        notes=tuple(_notes(counted, joules)),
+        notes=(*_notes(counted, joules), *((VARIES,) if varies(model) else ())),
         unpriced=counted.unpriced,
         input=tuple(shape),
-        by_layer=tuple(_layers(model, counted)),
+        by_layer=tuple(_layers(whole, counted)),
     )
 
 

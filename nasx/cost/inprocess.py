@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from nasx.cost import probe
 from nasx.cost.device import index_of, missing, models_here
-from nasx.cost.inputs import example, first_line, refusal_of
+from nasx.cost.inputs import first_line, refusal_of
 from nasx.cost.lease import Lease, exclusive, gpu_name
 from nasx.cost.onnxfile import hushed
 from nasx.cost.probe import Clock, Run
-from nasx.cost.samples import Networks, Plan, Samples
+from nasx.cost.samples import Networks, Plan, Samples, visit_of
 from nasx.cost.untouched import untouched
 from nasx.errors import NasxError
 from nasx.study import Measure
@@ -117,17 +117,18 @@ def _sample(
     taken: dict[str, Any] = {"rows": [], "block": {}, "machine": probe.machine()}
     held: Callable[[], bool | None] = lambda: None  # noqa: E731
     with _threads(measure.threads), contextlib.ExitStack() as stack:
-        for name, (model, shape) in networks.items():
+        for name, asked in networks.items():
+            model, _, calls, _ = visit_of(asked, measure.batch)
             stack.enter_context(untouched(model))
-            inputs = example(model, shape, measure.batch)
             try:
                 with hushed(), torch.inference_mode():
-                    forward = prepare(model, inputs)
-                    runners[name] = _runner(forward, tuple(x.to(place) for x in inputs))
+                    forward = prepare(model, calls[0])
+                    runs = [_runner(forward, tuple(x.to(place) for x in c)) for c in calls]
+                    runners[name] = probe.EachInTurn(runs)
                     runners[name]()  # first runs allocate, and compile
             except Exception as error:
                 runners.pop(name, None)
-                faults[name] = refusal_of(model, inputs) or (
+                faults[name] = refusal_of(model, calls[0]) or (
                     f"{type(model).__name__}: {measure.runtime}: {first_line(error)[:300]}"
                 )
         if runners:

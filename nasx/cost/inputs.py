@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,20 +18,24 @@ def example(model: nn.Module, shape: Any, batch: int) -> tuple[Tensor, ...]:
     take its weights' memory format; the values are the same at every call.
     """
     shapes = shape if shape and isinstance(shape[0], tuple | list) else (shape,)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn((batch, *one), generator=generator) for one in shapes]
+    return tuple(laid(model, drawn))
+
+
+def laid(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:
+    """Return inputs in the type, device and memory format of the network's weights."""
     weights = [p for p in model.parameters() if p.is_floating_point()]
     like = weights[0] if weights else torch.empty(0)
     last = any(
         p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
         for p in weights
     )
-    generator = torch.Generator().manual_seed(0)
-    inputs = []
-    for one in shapes:
-        x = torch.randn((batch, *one), generator=generator).to(like.device, like.dtype)
-        inputs.append(
-            x.contiguous(memory_format=torch.channels_last) if last and x.ndim == 4 else x
-        )
-    return tuple(inputs)
+    found = []
+    for x in inputs:
+        y = x.to(like.device, like.dtype)
+        found.append(y.contiguous(memory_format=torch.channels_last) if last and y.ndim == 4 else y)
+    return found
 
 
 def first_line(error: BaseException) -> str:

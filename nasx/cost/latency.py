@@ -33,7 +33,8 @@ class Latency:
 
     With one thread every figure is CPU time of that thread; with more it is wall time; on a GPU
     the time between two of its events. Rank by `min_ms`. `cpu_share` is that clock's share of wall
-    time. `contended` says that other work disturbed the measurement. `samples` counts timed runs.
+    time. `contended` says that other work disturbed the measurement. `samples` counts timed runs,
+    `inputs` the real samples that each is a mean over (1: one made-up input, whatever its work).
     `by_pass`, the calibrated value of each pass, stays out of the JSON: the raw samples hold it.
     """
 
@@ -51,6 +52,7 @@ class Latency:
     calibrator_ms: float = 0.0
     machine: str = ""
     by_pass: tuple[float, ...] = ()
+    inputs: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -100,7 +102,8 @@ def time_networks(
 ) -> dict[str, Latency]:
     """Time networks (model, shape of one sample) together; one that cannot be timed is refused.
 
-    Otherwise like `time_each`.
+    Where its work depends on the input, a network is timed on the samples that come with it
+    (`Fed`), without any in its widest form. Otherwise like `time_each`.
     """
     return time_each(networks, measure, seed=seed, passes=passes, runs=runs, raw=raw).whole()
 
@@ -203,6 +206,7 @@ def _summarise(samples: Samples, measure: Measure) -> dict[str, Latency]:
             threads=measure.threads,
             calibrator_ms=whole,
             machine=str(samples.machine.get("gpu") or samples.machine["cpu"]),
+            inputs=rows[0].get("calls", 1),
             by_pass=tuple(values),
         )
     return found

@@ -31,12 +31,13 @@ from nasx.errors import NasxError
 __all__ = ["Count", "Layer", "Ops", "count"]
 
 
-def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
+def count(model: nn.Module, *inputs: Any, traffic: bool = False, real: bool = False) -> Count:
     """Count the operations of `model(*inputs)` in eval mode, batch included.
 
     The network is left exactly as it was (weights, buffers, hooks, train/eval flags), also when
     its forward raises; what the forward raises is passed on. Meta and fake tensors do as well.
-    `traffic` counts also what operators read and write (see `nasx.cost.energy`). NasxError for a
+    `traffic` counts also what operators read and write (see `nasx.cost.energy`), `real` follows
+    the numbers given however large the network is. NasxError for a
     large network whose forward looks at values, which shapes cannot tell, and for lazy layers.
     """
     found = None if traffic else quick_count(model, inputs)
@@ -48,8 +49,8 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False) -> Count:
             with contextlib.suppress(NotImplementedError, RuntimeError):  # it asks for some
                 return _walked(model, inputs, traffic, bounded=False)
         with contextlib.suppress(TooLarge):
-            return _walked(model, inputs, traffic, bounded=True)
-        return _on_shapes(model, inputs, traffic)
+            return _walked(model, inputs, traffic, bounded=not real)
+        return on_shapes(model, inputs, traffic)
 
 
 def _demand_weights(model: nn.Module) -> None:
@@ -78,8 +79,8 @@ def _walked(
     return ledger.count()
 
 
-def _on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool) -> Count:
-    """Walk on tensors without numbers."""
+def on_shapes(model: nn.Module, inputs: tuple[Any, ...], traffic: bool = False) -> Count:
+    """Count a network in eval mode on shapes alone; NasxError where its forward needs values."""
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,

@@ -15,10 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from nasx.cost import probe
 from nasx.cost.lease import Lease, exclusive
 from nasx.cost.onnxfile import calibrator_onnx, timing_onnx
-from nasx.cost.samples import Networks, Plan, Samples
+from nasx.cost.samples import Fed, Networks, Plan, Samples, visit_of
 from nasx.errors import NasxError
 from nasx.study import Measure
 
@@ -32,51 +35,67 @@ class ProbeDied(NasxError):
 
 def sample_onnxruntime(networks: Networks, measure: Measure, plan: Plan) -> Samples:
     """Time networks in ONNX Runtime, in a fresh process here or behind `measure.via`."""
-    models, faults = {}, {}
-    for name, (model, shape) in networks.items():
+    models, faults, inputs = {}, {}, {}
+    for name, asked in networks.items():
+        model, shape, calls, real = visit_of(asked, measure.batch)
         try:
-            models[name] = timing_onnx(model, shape, measure.batch)
+            models[name] = timing_onnx(model, shape, measure.batch, conditions=real)
         except NasxError as error:
             faults[name] = str(error)
+        if isinstance(asked, Fed):
+            inputs[name] = torch.stack([x for (x,) in calls])
     if not models:
         return Samples([], probe.machine(), {}, faults)
-    found = sample_models(models, measure, plan)
+    found = sample_models(models, measure, plan, inputs)
     found.faults.update(faults)
     return found
 
 
-def sample_models(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Samples:
-    """Time ONNX models (their bytes by name) in the probe.
+def sample_models(
+    models: Mapping[str, bytes],
+    measure: Measure,
+    plan: Plan,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> Samples:
+    """Time ONNX models (their bytes by name) in the probe, on random inputs or on those given.
 
-    Where the probe dies it is asked for each model alone, so that one that kills it costs no other.
+    `inputs` (calls, batch, ...) by name. Where the probe dies it is asked for each model alone, so
+    that one that kills it costs no other.
     """
+    given = inputs or {}
     try:
-        return _sampled(models, measure, plan)
+        return _sampled(models, measure, plan, given)
     except ProbeDied as error:
-        fatal = _fatal(models, measure) if len(models) > 1 else models
+        fatal = _fatal(models, measure, given) if len(models) > 1 else models
         if len(fatal) in (0, len(models)):
             raise
-        found = _sampled({n: m for n, m in models.items() if n not in fatal}, measure, plan)
+        sound = {n: m for n, m in models.items() if n not in fatal}
+        found = _sampled(sound, measure, plan, given)
         found.faults.update(dict.fromkeys(fatal, str(error)))
         return found
 
 
-def _fatal(models: Mapping[str, bytes], measure: Measure) -> list[str]:
+def _fatal(
+    models: Mapping[str, bytes], measure: Measure, inputs: Mapping[str, Tensor]
+) -> list[str]:
     found = []
     for name, model in models.items():
         try:
-            _sampled({name: model}, measure, Plan(passes=1, runs=1))
+            _sampled({name: model}, measure, Plan(passes=1, runs=1), inputs)
         except ProbeDied:
             found.append(name)
     return found
 
 
-def _sampled(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Samples:
-    text = script_of(models, measure, plan)
+def _sampled(
+    models: Mapping[str, bytes], measure: Measure, plan: Plan, inputs: Mapping[str, Tensor]
+) -> Samples:
+    fed = {name: inputs[name] for name in models if name in inputs}
+    text = script_of(models, measure, plan, fed)
     where = f"measure.via {measure.via!r}" if measure.via else "the latency probe"
     alone = measure.threads > 1 and measure.via is None  # elsewhere nothing of ours trains
     with exclusive(Lease("cpu") if alone else None) as held:
-        answer = _ask(text, measure.via, where, SECONDS * (2 + len(models)))
+        answer = _ask(text, measure.via, where, SECONDS * (2 + len(models) + 3 * len(fed)))
     return Samples(
         answer["rows"],
         answer["machine"],
@@ -86,15 +105,29 @@ def _sampled(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> Sampl
     )
 
 
-def script_of(models: Mapping[str, bytes], measure: Measure, plan: Plan) -> str:
+def script_of(
+    models: Mapping[str, bytes],
+    measure: Measure,
+    plan: Plan,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> str:
     """Return the text a Python reads on stdin to time `models`: the probe and its payload."""
     payload = {
         "header": {"threads": measure.threads, "batch": measure.batch, **asdict(plan)},
         "models": {name: base64.b64encode(data).decode() for name, data in models.items()},
         "calibrator": base64.b64encode(calibrator_onnx()).decode(),
+        "inputs": {name: _packed(x) for name, x in (inputs or {}).items()},
     }
     source = Path(probe.__file__).read_text(encoding="utf-8")
     return f"{source}\n\nmain({json.dumps(payload)!r})\n"
+
+
+def _packed(x: Tensor) -> dict[str, Any]:
+    values = x.float().contiguous()
+    return {
+        "shape": list(values.shape),
+        "data": base64.b64encode(values.numpy().tobytes()).decode(),
+    }
 
 
 def _ask(script: str, via: str | None, where: str, seconds: float) -> dict[str, Any]:

@@ -21,6 +21,19 @@ Run = Callable[[], Any]
 SHORTEST = 0.1  # seconds of a block: some slices of the scheduler, so that other work is seen
 
 
+class EachInTurn:
+    """Runs that count as one: their times are divided by how many they are (`collect`)."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.calls = len(runs)
+
+    def __call__(self) -> None:
+        """Run each once."""
+        for run in self.runs:
+            run()
+
+
 class Clock(NamedTuple):
     """How a run is timed: `timed` does it once and returns wall ms and the ms of clock `name`."""
 
@@ -61,7 +74,8 @@ def collect(
     no warm run of its own: with one, calibrated values fell by 17 % when four trainings ran beside,
     without it by 2 % (it then meets the same caches as the networks do). With few runners it runs
     more often, so that a pass has at least six samples of it. A row holds
-    "wall_ms" and the clock's "NAME_ms" of each run, and the same of the calibrator.
+    "wall_ms" and the clock's "NAME_ms" of each run, and the same of the calibrator. A run of
+    several inputs (`EachInTurn`) counts with its mean; "calls" says over how many.
     """
     import numpy
 
@@ -75,12 +89,14 @@ def collect(
             run()
             calibrator = [clock.timed(calibrate) for _ in range(times)]
             samples = [clock.timed(run) for _ in range(runs)]
+            calls = getattr(run, "calls", 1)
             rows.append(
                 {
                     "network": names[i],
                     "pass": turn,
-                    "wall_ms": [wall for wall, _ in samples],
-                    f"{clock.name}_ms": [own for _, own in samples],
+                    "calls": calls,
+                    "wall_ms": [wall / calls for wall, _ in samples],
+                    f"{clock.name}_ms": [own / calls for _, own in samples],
                     "calibrator_wall_ms": [wall for wall, _ in calibrator],
                     f"calibrator_{clock.name}_ms": [own for _, own in calibrator],
                     "load": load(),
@@ -189,17 +205,28 @@ def feed_of(session: Any, batch: int, name: str) -> dict[str, Any]:
     return feed
 
 
-def runner_of(model: bytes, threads: int, batch: int, name: str) -> Run:
-    """Return a callable of no arguments that runs a model once."""
+def runner_of(model: bytes, threads: int, batch: int, name: str, inputs: Any = None) -> Run:
+    """Return a callable of no arguments that runs a model once, or once on each of `inputs`."""
     session = session_of(model, threads)
-    feed = feed_of(session, batch, name)
+    if inputs is None:
+        return _runner(session, feed_of(session, batch, name))
+    put = session.get_inputs()[0].name
+    return EachInTurn([_runner(session, {put: one}) for one in inputs])
+
+
+def _runner(session: Any, feed: dict[str, Any]) -> Run:
     return lambda: session.run(None, feed)
 
 
 def measure(
-    header: Mapping[str, int], models: Mapping[str, bytes], calibrator: bytes
+    header: Mapping[str, int],
+    models: Mapping[str, bytes],
+    calibrator: bytes,
+    inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Time models (bytes by name) as `header` says; return what `take` does, and more.
+
+    `inputs` are the batches (calls, batch, ...) of models that are not timed on random ones.
 
     "faults" says why a model cannot run; "modules" are the packages that were loaded.
     """
@@ -210,7 +237,7 @@ def measure(
     runners, faults = {}, {}
     for name, model in models.items():
         try:
-            run = runner_of(model, threads, header["batch"], name)
+            run = runner_of(model, threads, header["batch"], name, inputs.get(name))
             run()  # first runs allocate
         except Exception as error:
             faults[name] = said(error)
@@ -224,6 +251,13 @@ def measure(
     taken["machine"] |= {"numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
     modules = sorted({name.split(".")[0] for name in sys.modules})
     return {**taken, "faults": faults, "modules": modules}
+
+
+def floats(shape: list[int], data: str) -> Any:
+    """Return the float32 numbers of a payload as an array."""
+    import numpy
+
+    return numpy.frombuffer(base64.b64decode(data), numpy.float32).reshape(shape)
 
 
 def said(error: Exception) -> str:
@@ -240,7 +274,8 @@ def main(payload: str) -> None:
     try:
         asked = json.loads(payload)
         models = {n: base64.b64decode(m) for n, m in asked["models"].items()}
-        answer = measure(asked["header"], models, base64.b64decode(asked["calibrator"]))
+        inputs = {n: floats(**given) for n, given in asked["inputs"].items()}
+        answer = measure(asked["header"], models, base64.b64decode(asked["calibrator"]), inputs)
     except Exception as error:
         answer = {"error": said(error)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

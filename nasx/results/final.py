@@ -22,6 +22,7 @@ from nasx.trial import Final, Snapshot, Trial
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasx.cost.samples import Fed
     from nasx.search.trained import Trained
     from nasx.shape import Shape
 
@@ -59,6 +60,7 @@ def write_results(run: Run, note: Note) -> None:
 
 def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     """Time the front and its neighbours together; keep what is measured already."""
+    from nasx.cost.samples import fed
     from nasx.cost.ties import indistinct
     from nasx.search.trained import wants_latency
 
@@ -75,9 +77,10 @@ def _quiet(run: Run, trained: Trained, snapshot: Snapshot, note: Note) -> None:
     if _one_pass(run, numbers):
         return
     note(f"quiet pass: timing {len(numbers)} networks")
-    networks: dict[str, tuple[nn.Module, Shape]] = {}
+    networks: dict[str, tuple[nn.Module, Shape] | Fed] = {}
     for number in numbers:
-        networks[f"t{number:04d}"] = _network(run, trained, snapshot, number)
+        model, shape = _network(run, trained, snapshot, number)
+        networks[f"t{number:04d}"] = fed(model, shape, trained.task)
     wholes = Wholes(snapshot, numbers, trained.shape, note)
     beside = {name: (n.model, n.shape) for name, n in wholes.networks.items()}
     study = snapshot.study

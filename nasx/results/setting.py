@@ -79,7 +79,7 @@ def setting_of(
     own = fixed(plain, study.fix)
     for trial in snapshot.trials:
         if trial.origin == "start:baseline" and of_space(trial.space, own, study):
-            known = trial.card.get("macs")
+            known = trial.card.get("macs_max") or trial.card.get("macs")
             if known:
                 return Setting(own, task.shape, task.size("valid"), int(known), counter)
     base = counter(own(), task.shape)

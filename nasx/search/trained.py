@@ -117,7 +117,7 @@ class Trained:
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(folder / "checkpoint")
                 saved = time.monotonic()
-        scores = training.score(self.split)
+        scores = {**training.score(self.split), **self._of_samples(training, candidate, ticket)}
         training.save(folder / "checkpoint")
         write_curve(folder / "curve.csv", training.curve)
         diagnosis = {}
@@ -128,6 +128,35 @@ class Trained:
             self.task.illustrate(model, shape, 8, folder / "images")
         yield Report(training.samples, {**known, **scores}, diagnosis, training.presence.paused)
 
+    def _of_samples(self, training: Training, candidate: Space, ticket: Ticket) -> dict[str, float]:
+        """Return what real samples cost on average where the work depends on them; keep the card.
+
+        Latency is taken once more at full fidelity, where it can be timed on this machine.
+        """
+        from nasx.axes import AXES
+        from nasx.cost.latency import time_networks
+        from nasx.cost.mean import mean_cost
+        from nasx.cost.samples import fed
+        from nasx.varying import varies
+
+        model = training.deployed().cpu()
+        if not varies(model):
+            return {}
+        study, folder = self.study, Path(ticket.folder)
+        card = mean_cost(model, self.task, self.price(candidate), study.measure.energy)
+        write_cost(folder / "cost.json", card)
+        costs = {name: card.axis(name) for name, axis in AXES.items() if axis.kind == "static"}
+        found = {name: value for name, value in costs.items() if value is not None}
+        if ticket.final and wants_latency(study) and not self._elsewhere(ticket):
+            asked = {"it": fed(model, candidate.input_shape(self.task.shape), self.task)}
+            raw = folder / "latency.jsonl"
+            try:
+                timed = time_networks(asked, study.measure, passes=5, raw=raw)
+            except NasxError as error:
+                raise NasxError(f"latency: {one_line(error)}") from error
+            found["latency_ms"] = timed["it"].median_ms
+        return found
+
     def candidate(self, ticket: Ticket) -> Space:
         """Return the candidate that a ticket names."""
         from nasx.registry import space
@@ -136,21 +165,26 @@ class Trained:
 
     def _provisional(self, candidate: Space, ticket: Ticket) -> float:
         """Time a candidate before it trains, on a node that has the run's device model."""
-        from nasx.cost.device import model_here
-
         try:
-            if self.place is not None:
-                mine = model_here(self.study.measure)
-                nodes = timing_nodes(self.place, self.study.measure, mine, ticket.key)
-                if nodes:
-                    from nasx.search.nodes import latency_elsewhere
+            nodes = self._elsewhere(ticket)
+            if nodes:
+                from nasx.search.nodes import latency_elsewhere
 
-                    return latency_elsewhere(self, ticket, nodes)
+                return latency_elsewhere(self, ticket, nodes)
             return self.latency(candidate, Path(ticket.folder) / "latency.jsonl")
         except NoDevice:
             raise
         except Exception as error:
             raise NasxError(f"latency: {one_line(error)}") from error
+
+    def _elsewhere(self, ticket: Ticket) -> tuple[str, ...]:
+        """Return the nodes to time on where this machine is not what the run times on."""
+        from nasx.cost.device import model_here
+
+        if self.place is None:
+            return ()
+        mine = model_here(self.study.measure)
+        return timing_nodes(self.place, self.study.measure, mine, ticket.key)
 
     def pause(self, ticket: Ticket) -> None:
         """Keep the training where it stands."""

@@ -10,9 +10,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from nasx.errors import NasxError
 from nasx.shape import Boxes, Shape, TaskShape
 
-__all__ = ["Batch", "Boxes", "Shape", "Split", "Task", "TaskShape", "answer"]
+__all__ = [
+    "Batch", "Boxes", "Shape", "Split", "Task", "TaskShape", "answer", "demand_view", "heads_of",
+]  # fmt: skip
 
 Split = Literal["train", "valid", "test"]
 
@@ -29,13 +32,48 @@ class Batch:
     head: str = ""
 
 
+def heads_of(model: nn.Module) -> tuple[str, ...]:
+    """Return the heads that a network says it has (`heads`, a tuple of names), or nothing.
+
+    In training it may have more than its task: those that it is pre-trained on.
+    """
+    heads = getattr(model, "heads", ())
+    named = isinstance(heads, tuple) and all(isinstance(head, str) for head in heads)
+    return heads if named else ()
+
+
 def answer(model: nn.Module, batch: Batch, shape: TaskShape) -> Any:
     """Return what a network answers to a batch: all calls of a task's network go this way.
 
-    Where the task has several heads by name, the network is called with the batch's.
+    It is called with the batch's head where it says it has several, or the task has; a network of
+    one head is called without, so it is what its export is. Raises NasxError for a head that is
+    none of those it says it has.
     """
+    heads = heads_of(model)
+    if heads and batch.head and batch.head not in heads:
+        raise NasxError(
+            f"the network has no head '{batch.head}', it was built for {', '.join(heads)}; "
+            "ask for one of these, or build it with that head and train it"
+        )
     several = isinstance(shape.outputs, tuple) and len(shape.outputs) > 1
-    return model(batch.inputs, batch.head) if several else model(batch.inputs)
+    if several or len(heads) > 1:
+        return model(batch.inputs, batch.head or next(iter(heads), ""))
+    return model(batch.inputs)
+
+
+def demand_view(task: Task, view: str) -> None:
+    """Raise NasxError where a task has no data view of this name to train on.
+
+    Every task has "train"; others where it has a method `demand_view` of its own.
+    """
+    if view == "train":
+        return
+    own = getattr(task, "demand_view", None)
+    if own is None:
+        raise NasxError(
+            f"task '{task.name}' has no data view '{view}' to train on; its phases may have 'train'"
+        )
+    own(view)
 
 
 class Task(Protocol):

@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nasx.errors import NasxError
 from nasx.tasks.bicubic import enlarge, shrink, to_bytes
 from nasx.tasks.cache import Bytes
+from nasx.tasks.mixture import weights_of
 
 Planes = npt.NDArray[np.float32]
 
 NAMES = "x2, x3, x4, denoise, denoise10 to denoise70, derain"
+SIGMA = (10.0, 70.0)  # levels of 255, between which noise may lie
 RENDERING = 1  # raise it when what is drawn below changes: cached images are then made again
 LENGTH = (8, 24)  # pixels of a streak
 SLANT = 35  # degrees from the vertical, at most
@@ -89,6 +92,19 @@ def degradation(name: str, sigma: tuple[float, float]) -> Degradation | None:
     if level and 10 <= int(level[1]) <= 70:
         return Degradation(name, sigma=(float(level[1]), float(level[1])))
     return None
+
+
+def mixed(view: str, sigma: tuple[float, float]) -> dict[Degradation, float]:
+    """Return the degradations of a mixture (`nasx.tasks.mixture`) with their weights."""
+    found = {}
+    for name, weight in weights_of(view).items():
+        how = degradation(name, sigma)
+        if how is None:
+            raise NasxError(
+                f"the view '{view}': there is no degradation '{name}'; valid are {NAMES}"
+            )
+        found[how] = weight
+    return found
 
 
 def noise(image: Bytes, sigma: tuple[float, float], generator: torch.Generator) -> Bytes:

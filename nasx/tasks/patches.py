@@ -91,16 +91,31 @@ def drawn(
     batch: int,
     generator: torch.Generator,
     augment: bool,
+    weights: Sequence[float] = (),
+    crops: int = 0,
 ) -> Iterator[tuple[Degradation, Pair]]:
     """Yield `count` random patches in batches of one degradation each, all equally often.
 
-    Every photograph is as likely as any other, every place in it too; `augment` turns and mirrors.
+    With `weights` each batch's is drawn by them. Every photograph is as likely as any other, every
+    place in it too; `augment` turns and mirrors. With `crops` there are only so many places, and
+    what is drawn there is drawn once; they take turns in random order.
     """
     batches = -(-count // batch)
-    turns = -(-batches // len(pairs))
-    heads = torch.randperm(turns * len(pairs), generator=generator)[:batches] % len(pairs)
-    photo = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
-    place = torch.rand(count, 2, generator=generator, dtype=torch.float64).numpy()
+    if weights:
+        shares = torch.tensor(weights, dtype=torch.float64)
+        heads = torch.multinomial(shares, batches, replacement=True, generator=generator)
+    else:
+        turns = -(-batches // len(pairs))
+        heads = torch.randperm(turns * len(pairs), generator=generator)[:batches] % len(pairs)
+    places = torch.Generator().manual_seed(0) if crops else generator
+    photo = torch.rand(crops or count, generator=places, dtype=torch.float64).numpy()
+    place = torch.rand(crops or count, 2, generator=places, dtype=torch.float64).numpy()
+    which = np.arange(count)
+    if crops:
+        turns = -(-count // crops)
+        orders = [torch.randperm(crops, generator=generator) for _ in range(turns)]
+        which = torch.cat(orders)[:count].numpy()
+        photo, place = photo[which], place[which]
     symmetry = torch.randint(ALIKE, (count,), generator=generator).numpy()
     square = sides[0] == sides[1]
     for number, head in enumerate(heads.tolist()):
@@ -113,6 +128,9 @@ def drawn(
             top = int(place[row, 0] * max(1, height - sides[0] + 1))
             left = int(place[row, 1] * max(1, width - sides[1] + 1))
             part, truth = held.cut(index, top, left, sides)
+            if part is None and crops:
+                own = torch.Generator().manual_seed(int(which[row]))
+                part = held.how.spoil([truth], own)[0]
             how = int(symmetry[row]) if augment else 0
             truths.append(_turned(truth, how, square))
             if part is not None:

@@ -17,18 +17,18 @@ from torch import Tensor, nn
 
 from nasx.errors import NasxError
 from nasx.shape import Shape, TaskShape
-from nasx.tasks.base import Batch, Split, answer
+from nasx.tasks.base import Batch, Split
 from nasx.tasks.cache import Bytes, digest
 from nasx.tasks.crops import choose, write_strip
 from nasx.tasks.data import SPLITS
-from nasx.tasks.degrade import Degradation
+from nasx.tasks.degrade import SIGMA, Degradation, mixed
 from nasx.tasks.fidelity import eight_bits, fidelity
+from nasx.tasks.mixture import crops_of, is_mixture
 from nasx.tasks.patches import Pairs, covering, drawn, grid, spelt, spoilt
 from nasx.tasks.photographs import Photographs
-from nasx.tasks.tiles import fixed_side, tiled
+from nasx.tasks.whole import whole
 
 SCORES = ("psnr", "ssim")
-OVERLAP = 4  # a tile shares 1 / 4 of its side with the next
 log = logging.getLogger("nasx")
 
 
@@ -48,7 +48,8 @@ class Restore:
 
     Inputs are (N, 3, h, w) float32 in [0, 1], `targets["image"]` the true images (N, 3, s*h, s*w).
     `patch` is the side of a training input, `patches` the number of them in a pass. Every split is
-    loaded when it is first needed.
+    loaded when it is first needed. Training may also see a view that mixes degradations, the task's
+    own or others (`nasx.tasks.mixture`); `sigma` is the noise of "denoise" there.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Restore:
         *,
         patch: int = 32,
         patches: int = 2000,
+        sigma: tuple[float, float] = SIGMA,
     ) -> None:
-        self.name = name
+        self.name, self.sigma = name, sigma
         self.heads = tuple(heads)
         self.shape = TaskShape("restore", (3, patch, patch), tuple(h.name for h in heads))
         self.load = load
@@ -83,7 +85,7 @@ class Restore:
 
     def size(self, split: Split) -> int:
         """Return how many patches a pass has; those of valid and test cover the photographs."""
-        if split == "train":
+        if split == "train" or is_mixture(split):
             return self.patches
         sides = (self.shape.side, self.shape.side)
         sizes = self.data.splits[split].sizes
@@ -92,6 +94,16 @@ class Restore:
             for head in self.heads
             for height, width in sizes
         )
+
+    def demand_view(self, view: str) -> None:
+        """Raise NasxError where there is no such view to train on: "train", or a mixture."""
+        if is_mixture(view):
+            mixed(view, self.sigma)
+        elif view != "train":
+            raise NasxError(
+                f"task '{self.name}' has no data view '{view}' to train on; its phases may have "
+                "'train' or a mixture of degradations (nasx.tasks.mixture)"
+            )
 
     def scored(self, split: Split) -> int:
         """Return how many photographs a score of a split is the mean over."""
@@ -135,20 +147,25 @@ class Restore:
 
         A batch has one degradation. Patches of train, and of any split with a generator, lie in
         random places; `augment` turns and mirrors them. Otherwise they cover the photographs, head
-        by head. `generator` gives one number, the seed of the whole pass.
+        by head. `generator` gives one number, the seed of the whole pass. `split` may be a mixture.
         """
         if augment and generator is None:
             raise ValueError("augmentation needs a generator")
         sides = self._sides(shape)
-        parts = [self.pairs(split, head) for head in self.heads]
-        if split == "train" or generator is not None:
+        mixes = mixed(split, self.sigma) if is_mixture(split) else {}
+        held: Split = "train" if mixes else split
+        parts = [self.pairs(held, head) for head in mixes or self.heads]
+        if held == "train" or generator is not None:
             count = self.size(split)
             seed = 0
             if generator is not None:
                 seed = int(torch.randint(2**62, (), generator=generator))
                 count = count // batch * batch
             of_pass = torch.Generator().manual_seed(seed)
-            for head, (inputs, truths) in drawn(parts, sides, count, batch, of_pass, augment):
+            weights = tuple(mixes.values())
+            crops = crops_of(split)
+            taken = drawn(parts, sides, count, batch, of_pass, augment, weights, crops)
+            for head, (inputs, truths) in taken:
                 yield _batch(inputs, truths, head)
             return
         cells = (self.shape.side, self.shape.side)
@@ -199,7 +216,7 @@ class Restore:
         """Return the scores of no network: bicubic enlargement, or the spoilt image itself."""
 
         def untouched(head: Degradation, index: int) -> Tensor:
-            return _images([head.untouched(self.pairs(split, head).input(index))])[0]
+            return images_of([head.untouched(self.pairs(split, head).input(index))])[0]
 
         return self._scores(split, untouched)
 
@@ -207,13 +224,8 @@ class Restore:
         """Return the network's answer (3, H, W) to one whole spoilt image, on the CPU."""
         pairs = self.pairs(split, head)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        batch = Batch(_images([pairs.input(index)]).to(device), {}, head.name)
-        side = fixed_side(model)
-        if side is None:
-            output: Tensor = answer(model, batch, self.shape)
-        else:
-            one = _OneHead(model, head.name, self.shape)
-            output = tiled(one, batch.inputs, side, side // OVERLAP, head.scale)
+        batch = Batch(images_of([pairs.input(index)]).to(device), {}, head.name)
+        output = whole(model, batch, self.shape, head.scale)
         height, width = pairs.size(index)
         self._demand_size(
             tuple(output.shape), (1, 3, height * head.scale, width * head.scale), batch
@@ -232,7 +244,7 @@ class Restore:
                 if not bool(torch.isfinite(found).all()):
                     return dict.fromkeys(self.metrics, float("nan"))
                 height, width = found.shape[-2:]
-                truth = _images([pairs.truth.image(index)[:height, :width]])[0]
+                truth = images_of([pairs.truth.image(index)[:height, :width]])[0]
                 rows.append(fidelity(found, truth, head.crop))
             by_head[head.name] = {n: float(np.mean([r[n] for r in rows])) for n in rows[0]}
         mean = {n: float(np.mean([s[n] for s in by_head.values()])) for n in SCORES}
@@ -269,24 +281,11 @@ class Restore:
         return answered.permute(1, 2, 0).to(torch.uint8).numpy()
 
 
-class _OneHead(nn.Module):
-    """A network of one or several heads, asked for one of them."""
-
-    def __init__(self, model: nn.Module, head: str, shape: TaskShape) -> None:
-        super().__init__()
-        self.model, self.head, self.shape = model, head, shape
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the head's answer."""
-        output: Tensor = answer(self.model, Batch(inputs, {}, self.head), self.shape)
-        return output
-
-
 def _batch(inputs: list[Bytes], truths: list[Bytes], head: Degradation) -> Batch:
-    return Batch(_images(inputs), {"image": _images(truths)}, head.name)
+    return Batch(images_of(inputs), {"image": images_of(truths)}, head.name)
 
 
-def _images(images: list[Bytes]) -> Tensor:
+def images_of(images: list[Bytes]) -> Tensor:
     """Return images (H, W, 3) uint8 as (N, 3, H, W) float32 in [0, 1], channels_last."""
     held = torch.from_numpy(np.stack(images))
     return held.float().mul_(1 / 255).permute(0, 3, 1, 2)

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from nasx.errors import NasxError
 from nasx.tasks.base import Task
-from nasx.tasks.degrade import NAMES, Degradation, degradation
+from nasx.tasks.degrade import NAMES, SIGMA, Degradation, degradation
 from nasx.tasks.options import place, whole
 from nasx.tasks.restore import Restore
 from nasx.tasks.restore_data import Folders, load_photographs
 
 NAME = "photos"
-SIGMA = (10, 70)  # levels of 255
 
 
 def photos(
@@ -31,7 +30,8 @@ def photos(
     `path`, `valid` and `test` are image folders, or lists of them; without `path` the photographs
     inside scikit-image and scikit-learn. `sigma` is the noise of "denoise", a level or two bounds.
     """
-    heads = _heads(degradations, _sigma(sigma))
+    noise = _sigma(sigma)
+    heads = _heads(degradations, noise)
     whole(NAME, "patch", patch, 8, 512)
     whole(NAME, "patches", patches, 1, 1_000_000)
     given = [_folders(option) for option in (path, valid, test)]
@@ -40,7 +40,7 @@ def photos(
     folders = Folders(*given) if given[0] else None
     name = "+".join(folder.resolve().name for folder in given[0]) or NAME
     load = functools.partial(load_photographs, folders)
-    return Restore(name, heads, load, patch=patch, patches=patches)
+    return Restore(name, heads, load, patch=patch, patches=patches, sigma=noise)
 
 
 def _heads(asked: object, sigma: tuple[float, float]) -> list[Degradation]:
@@ -66,8 +66,8 @@ def _sigma(asked: object) -> tuple[float, float]:
         if plain and SIGMA[0] <= low <= high <= SIGMA[1]:
             return float(low), float(high)
     raise NasxError(
-        f"task '{NAME}': sigma must be a level from {SIGMA[0]} to {SIGMA[1]}, or two of them as "
-        f"bounds, not {asked!r}"
+        f"task '{NAME}': sigma must be a level from {SIGMA[0]:g} to {SIGMA[1]:g}, or two of them "
+        f"as bounds, not {asked!r}"
     )
 
 
