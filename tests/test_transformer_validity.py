@@ -15,6 +15,7 @@ from search_spaces.vision_transformer import VisionTransformer
 
 SIDES = (8, 9, 15, 16)  # squares and windows divide some of them
 DOMAINS = VisionTransformer.domains()
+BARE = {"layout": "flat", "depth": [1] * 4, "position": "none"}
 FIELDS = [name for name in DOMAINS if name not in VisionTransformer.training]
 
 
@@ -118,8 +119,8 @@ def test_keys_are_equal_exactly_for_equal_networks(seed: int) -> None:
             {"attention": ["conv"] * 4, "head_dim": 64},
         ),
         (
-            {"layout": "flat", "depth": [1] * 4, "position": "none", "tokens_kept": [0.5, 0.7, 1.0]},
-            {"layout": "flat", "depth": [1] * 4, "position": "none", "tokens_kept": [0.5, 1.0, 0.7]},
+            {**BARE, "tokens_kept": [0.5, 0.7, 1.0]},
+            {**BARE, "tokens_kept": [0.5, 1.0, 0.7]},
         ),
     ],
 )  # fmt: skip
