@@ -79,13 +79,18 @@ def worth_by_loss(model: nn.Module, losses: Iterable[Tensor]) -> dict[str, Tenso
     return found
 
 
+def kept_of(count: int, share: float) -> int:
+    """Return how many of `count` heads or units stay, at least one."""
+    return max(1, round(count * share))
+
+
 def ranked(model: nn.Module, worth: Worth, heads: float, units: float) -> dict[str, list[int]]:
     """Return which heads and units stay, the best of each part, in their order."""
     kept = {}
     for name, part in parts_of(model).items():
         scores = worth[name]
         share = heads if isinstance(part, Heads) else units
-        count = max(1, round(len(scores) * share))
+        count = kept_of(len(scores), share)
         kept[name] = sorted(scores.argsort(descending=True, stable=True)[:count].tolist())
     return kept
 

@@ -5,7 +5,8 @@ TransformerPlan(3, 32, 10, stages=(TransformerStage(depth=6, dim=96),), patch=4)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from search_spaces._layers.grids import Grid
 
@@ -38,6 +39,30 @@ class TransformerStage:
     def units(self) -> int:
         """Return the hidden units of an mlp."""
         return self.ratio * self.dim
+
+
+def settled(stage: TransformerStage, side: int) -> TransformerStage:
+    """Return the stage as it is on a grid of `side`: one spelling for what is one network.
+
+    A window over the whole grid is global attention, and so is a grid of keys that is not reduced;
+    one block in turns is a window. What a kind of attention does not ask for is 1.
+    """
+    kind, whole = stage.attention, stage.window >= side
+    if kind == "twins" and stage.depth == 1:
+        kind = "window"
+    if (
+        (kind == "window" and whole)
+        or (kind == "reduced" and stage.reduction == 1)
+        or (kind == "twins" and whole and stage.reduction == 1)
+    ):
+        kind = "global"
+    return replace(
+        stage,
+        attention=kind,
+        window=min(stage.window, side) if kind in ("window", "twins") else 1,
+        reduction=stage.reduction if kind in ("reduced", "twins") else 1,
+        points=stage.points if kind == "induced" else 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -90,3 +115,15 @@ class TransformerPlan:
     def normed(self) -> str:
         """Return where tokens are normalised behind blocks: after all "stages", or at the "end"."""
         return "stages" if self.merge == "conv" and not self.flat else "end"
+
+    def kept_by_block(self) -> list[int | None]:
+        """Return how many tokens stay in each block of a flat network, None for all."""
+        if not self.flat:
+            return []
+        depth, tokens, found = self.stages[0].depth, self.grid().cells, list[int | None]()
+        for j in range(depth):
+            asked = [s for i, s in enumerate(self.kept) if s < 1 and j == depth * (i + 1) // 4]
+            kept = max(1, math.ceil(asked[0] * tokens)) if asked else tokens
+            found.append(kept if kept + 1 < tokens else None)
+            tokens = tokens if found[-1] is None else kept + 1
+        return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,25 +66,15 @@ def _blocks(
     plan: TransformerPlan, stage: TransformerStage, grid: Grid, done: int, depth: int
 ) -> list[TransformerBlock]:
     """Return the blocks of one stage, `done` of `depth` blocks lying before it."""
-    blocks, tokens = [], grid.cells
-    for j in range(stage.depth):
-        kept = _kept(plan, j, stage.depth, tokens)
-        keep = None if kept is None else Keep(kept, grid.prefix)
-        tokens = tokens if kept is None else kept + 1
+    blocks = []
+    kept = plan.kept_by_block() or [None] * stage.depth
+    for j, stay in enumerate(kept):
+        keep = None if stay is None else Keep(stay, grid.prefix)
         drop = plan.drop_path * (done + j) / max(1, depth - 1)
         ffn = Mlp(stage.dim, stage.units, grid if stage.ffn == "conv" else None)
-        attention = _attention(plan, stage, grid, j, keep=kept is not None)
+        attention = _attention(plan, stage, grid, j, keep=keep is not None)
         blocks.append(TransformerBlock(attention, ffn, stage.dim, plan.layer_scale, drop, keep))
     return blocks
-
-
-def _kept(plan: TransformerPlan, j: int, depth: int, tokens: int) -> int | None:
-    """Return how many tokens stay in block j, None for all."""
-    for i, share in enumerate(plan.kept):
-        if plan.flat and share < 1 and j == depth * (i + 1) // 4:
-            kept = max(1, math.ceil(share * tokens))
-            return kept if kept + 1 < tokens else None
-    return None
 
 
 def _attention(

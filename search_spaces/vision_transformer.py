@@ -7,6 +7,7 @@ from widths, grids are padded, and a field that means nothing where it stands co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
@@ -21,11 +22,11 @@ from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real, when
 from search_spaces._backbones import Plan, network, plan_macs
 from search_spaces._bases import micro, scaled
-from search_spaces._head_pruning import cut, ranked, worth_by_size
+from search_spaces._head_pruning import cut, kept_of, ranked, worth_by_size
 from search_spaces._layers.deploying import deploy
 from search_spaces._layers.low_bit_linear import lower
 from search_spaces._transformer import transformer
-from search_spaces._transformer_plan import TransformerPlan, TransformerStage
+from search_spaces._transformer_plan import TransformerPlan, TransformerStage, settled
 from search_spaces._transformer_points import POINTS
 from search_spaces._transformer_training import convolutional, training
 
@@ -126,7 +127,8 @@ class VisionTransformer(Space):
             "points": "induced" in kinds,
             "qkv": "global" in kinds,
             "inner": self.layout == "flat" and self.stem == "patch" and self.patch >= 4,
-            "heads_kept": kinds != {"conv"} or self.pool == "class_attention",
+            "head_dim": kinds != {"conv"} or self.pool == "class_attention",
+            "heads_kept": any(left < heads for heads, left in self._heads),
             "tokens_kept": kept,
             "teacher_samples": self.distill != "none",
         }
@@ -134,6 +136,26 @@ class VisionTransformer(Space):
     @property
     def _stages(self) -> int:
         return 1 if self.layout == "flat" else self.stages
+
+    @property
+    def _dims(self) -> list[int]:
+        """Return the widths of stages; a depthwise convolution widens by whole factors."""
+        dims = list(self.dim[: self._stages])
+        if self.layout == "pyramid" and self.merge == "pool":
+            for i in range(1, len(dims)):
+                dims[i] = dims[i - 1] * max(1, round(dims[i] / dims[i - 1]))
+        return dims
+
+    @property
+    def _heads(self) -> list[tuple[int, int]]:
+        """Return the heads of each stage that has any, and how many of them stay."""
+        last = self._stages - 1 if self.pool == "class_attention" else -1
+        counts = [
+            max(1, dim // self.head_dim)
+            for i, dim in enumerate(self._dims)
+            if self.attention[i] != "conv" or i == last
+        ]
+        return [(heads, kept_of(heads, self.heads_kept)) for heads in counts]
 
     @property
     def _kinds(self) -> set[str]:
@@ -164,22 +186,24 @@ class VisionTransformer(Space):
         now = self.counted()
         if now.layout == "cnn":
             return scaled(micro(shape), now.width, 1.0)
-        n, dims = now._stages, list(now.dim[: now._stages])
-        if now.merge == "pool":  # a depthwise convolution widens by whole factors
-            for i in range(1, n):
-                dims[i] = dims[i - 1] * max(1, round(dims[i] / dims[i - 1]))
+        n, dims = now._stages, now._dims
+        patch = max(now.patch, 4) if now.stem == "t2t" and not now.inner else now.patch
+        sides = [math.ceil(shape.side / patch / 2**i) for i in range(n)]
         stages = tuple(
-            TransformerStage(
-                now.depth[i], dims[i], now.head_dim, now.mlp_ratio[i], now.attention[i],
-                now.window, now.reduction[i], now.points,
-                now.qkv if now.attention[i] == "global" else "linear", now.ffn,
+            settled(
+                TransformerStage(
+                    now.depth[i], dims[i], now.head_dim, now.mlp_ratio[i], now.attention[i],
+                    now.window, now.reduction[i], now.points,
+                    now.qkv if now.attention[i] == "global" else "linear", now.ffn,
+                ),
+                sides[i],
             )
             for i in range(n)
         )  # fmt: skip
         stem = "patch" if now.inner else now.stem
         return TransformerPlan(
             shape.input[0], shape.side, shape.classes, stages,
-            max(now.patch, 4) if stem == "t2t" else now.patch, stem, now.merge, now.position,
+            patch, stem, now.merge, now.position,
             now.inner, now.pool, now.distill != "none", now.layer_scale,
             now.tokens_kept,  # type: ignore[arg-type]
             now.drop_path,
@@ -187,9 +211,13 @@ class VisionTransformer(Space):
 
     def canonical(self, shape: TaskShape) -> dict[str, Any]:
         """Return the plan and what compression leaves of it."""
-        now, plan = self.counted(), asdict(self.plan(shape))
+        now, made = self.counted(), self.plan(shape)
+        plan = asdict(made)
         plan.pop("drop_path", None)
-        kept = {"heads": now.heads_kept, "units": now.mlp_kept, "bits": now.bits}
+        if isinstance(made, TransformerPlan):  # by blocks: shallow networks pass shares over
+            plan["kept"] = made.kept_by_block()
+        heads = [left for _, left in now._heads]
+        kept = {"heads": heads, "units": now.mlp_kept, "bits": now.bits}
         return {"cnn": now.layout == "cnn", "distill": now.distill, **plan, **kept}
 
     def build(self, shape: TaskShape) -> nn.Module:

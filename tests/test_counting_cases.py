@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hand_counted import ANCHORS, Call, Case
 from met_in_practice import CASES, ENCODER, N, T, encoder
 from nasx.cost.bounds import elements_written
-from nasx.cost.ops import _on_shapes, count
+from nasx.cost.ops import count, on_shapes
 from nasx.cost.untouched import untouched
 
 BY_VALUE = {"LSTM, packed", "GRU, packed"}  # how long sequences are is a value, not a shape
@@ -34,7 +34,7 @@ def test_shapes_alone_say_the_same(name):
     case = CASES[name]
     model, inputs = case.make(), case.inputs()
     with untouched(model):
-        assert _on_shapes(model, inputs, traffic=True) == count(model, *inputs, traffic=True)
+        assert on_shapes(model, inputs, traffic=True) == count(model, *inputs, traffic=True)
 
 
 @pytest.mark.parametrize("training", [False, True])

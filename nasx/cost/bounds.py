@@ -85,9 +85,13 @@ SIZED = {
 
 
 def _broadcast(tensors: list[Tensor]) -> int:
+    """Return the elements that the tensors broadcast to, 0 where they do not."""
     most = max(t.ndim for t in tensors)
     sizes = [(1,) * (most - t.ndim) + tuple(t.shape) for t in tensors]
-    return math.prod(max(dims) for dims in zip(*sizes, strict=True))
+    dims = list(zip(*sizes, strict=True))
+    if any(n not in (1, max(of)) for of in dims for n in of):
+        return 0  # packed weights beside an image, say
+    return math.prod(max(of) for of in dims)
 
 
 def _tried(func: OpOverload, args: tuple[Any, ...]) -> int:

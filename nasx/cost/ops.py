@@ -45,6 +45,9 @@ def count(model: nn.Module, *inputs: Any, traffic: bool = False, real: bool = Fa
         return found
     _demand_weights(model)
     with untouched(model):
+        if any(p.is_meta for p in model.parameters()):  # it holds no numbers as it is
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # it asks for some
+                return _walked(model, inputs, traffic, bounded=False)
         with contextlib.suppress(TooLarge):
             return _walked(model, inputs, traffic, bounded=not real)
         return on_shapes(model, inputs, traffic)

@@ -29,7 +29,7 @@ class LowBitLinear(nn.Module):
             weight = layer.weight.detach()
             conv.weight.copy_(weight.reshape(conv.weight.shape))
             if conv.scale is not None:  # undoes the division by the largest, so that both agree
-                conv.scale.fill_(float(weight.tanh().abs().max()))
+                conv.scale.fill_(weight.tanh().abs().max())
         return cls(conv)
 
     def forward(self, x: Tensor) -> Tensor:
