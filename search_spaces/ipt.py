@@ -80,7 +80,7 @@ class Ipt(Space):
         "pretrain", TRAINED, each(len(SEEN), choice(0.0, 0.5, 1.0, 2.0, default=1.0))
     )
     share: float = when("pretrain", ("phase",), real(0.1, 0.9, default=0.5))
-    body_samples: int = when("pretrain", ("asset",), integer(400, 409_600, step=400, default=8000))
+    body_samples: int = when("pretrain", ("asset",), integer(80, 409_600, step=80, default=8000))
     body_rate: float = when("pretrain", TRAINED, real(1e-4, 1e-2, log=True, default=1e-3))
     contrast: float = when("pretrain", TRAINED, choice(0.0, *CONTRASTS, default=0.1))
     form: Form = when("contrast", CONTRASTS, choice("paper", "released", default="released"))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 Form = Literal["paper", "released"]
 STANDARD = 0.07  # the temperature that the released form is scaled by
+LEAST = 1e-8
 
 
 def contrast(features: Tensor, form: Form, temperature: float) -> Tensor:
@@ -53,7 +54,9 @@ def supervised(features: Tensor, temperature: float = STANDARD) -> Tensor:
     images, patches = features.shape[:2]
     d = _similar(features, temperature)
     itself = torch.eye(len(d), dtype=torch.bool, device=d.device)
-    every = d.masked_fill(itself, -math.inf).logsumexp(1)
+    # The code subtracts a row's largest, a patch with itself, and keeps the logarithm from 0.
+    largest = 1 / temperature
+    every = (d - largest).exp().masked_fill(itself, 0.0).sum(1).add(LEAST).log() + largest
     image = torch.arange(images, device=d.device).repeat_interleave(patches)
     alike = (image[:, None] == image[None, :]) & ~itself
     mean = d.masked_fill(~alike, 0.0).sum(1) / max(1, patches - 1)
