@@ -17,17 +17,37 @@ from torch import nn
 
 from nasx import registry
 from nasx.tasks.base import Batch
+from nasx.tasks.mixture import mixture
 from nasx.tasks.restore import Restore
 from search_spaces._sr_nets import edsr, micro_edsr
 
 HEADS = ("x2", "x3", "x4", "denoise", "derain")
 PATCH, BATCH, ROUNDS = 32, 16, 9
+MIXED, MIXED_PATCH = ("x2", "x3", "x4", "denoise30", "denoise50", "derain"), 24
 
 
-def endless(task: Restore) -> Iterator[Batch]:
+def endless(task: Restore, view: Any = "train") -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(0)
     while True:
-        yield from task.batches("train", task.shape.input, BATCH, generator, augment=True)
+        yield from task.batches(view, task.shape.input, BATCH, generator, augment=True)
+
+
+def mixed() -> None:
+    """Print what a batch of a mixture takes, beside one of each of its degradations."""
+    task = registry.task({"name": "photos", "patch": MIXED_PATCH})
+    assert isinstance(task, Restore)
+    views = {head: mixture({head: 1.0}) for head in MIXED}
+    views |= {"all six": mixture(dict.fromkeys(MIXED, 1.0))}
+    views |= {"all six, 64 crops": mixture(dict.fromkeys(MIXED, 1.0), crops=64)}
+    streams = {name: endless(task, view) for name, view in views.items()}
+    for stream in streams.values():
+        next(stream)
+    rounds = [
+        {n: seconds(lambda s=s: next(s), 30) for n, s in streams.items()} for _ in range(ROUNDS)
+    ]
+    print(f"\n{BATCH} patches of {MIXED_PATCH} x {MIXED_PATCH} of a mixture, CPU ms a batch")
+    for name in views:
+        print(f"| {name} | {1000 * statistics.median(r[name] for r in rounds):.2f} |")
 
 
 def seconds(act: Callable[[], Any], times: int) -> float:
@@ -76,6 +96,7 @@ def main() -> None:
             f"| {head} | {1000 * data:.2f} | {1000 * learning:.0f} | {data / learning:.1%} "
             f"| {scoring:.2f} | {net:.2f} |"
         )
+    mixed()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ from nasx.trial import Snapshot
 
 TITLE = "Where the cost sits"
 ORDER = 40
-WHY = "Each front network's operations by part of the network, smallest network first."
+WHY = (
+    "Each front network's operations by part of the network, smallest network first. Where the "
+    "work depends on the input: the mean over the valid split."
+)
 WIDE = True
 PARTS = 8  # more parts than this are joined as "other"
 ROWS = 12

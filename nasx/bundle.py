@@ -5,37 +5,46 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
-import shutil
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasx import parity
+from nasx import parity, paritycheck
+from nasx.bundleparts import parts_of, write_parts
 from nasx.errors import NasxError, ParityError
 from nasx.networkfiles import ONNX, PROGRAM, SOURCE, WEIGHTS
-from nasx.varying import varies
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nasx.modelcard import About
 
-CASE = "case.safetensors"  # of the check, beside the bundle while it is made
 ARCHITECTURE, CARD, PARITY, SUMS = "architecture.json", "card.md", "parity.json", "SHA256SUMS"
 FILES = (ARCHITECTURE, WEIGHTS, ONNX, PROGRAM, SOURCE, CARD, PARITY, SUMS)
+OF_HEAD = re.compile(r"model_\w+\.(onnx|pt2|py)")  # a file of one head of several
 MINUTES = 10  # that the check may take
+
+log = logging.getLogger("nasx")
 
 
 def bundle(
-    deployed: nn.Module, about: About, out: Path, inputs: Tensor, more: Iterable[Tensor] = ()
+    deployed: nn.Module,
+    about: About,
+    out: Path,
+    inputs: Tensor | Mapping[str, Tensor],
+    more: Iterable[Tensor] = (),
 ) -> Path:
     """Write the bundle of a network to the folder `out`; return it.
 
-    `inputs` (N, ...) are real samples to check the files on; `more` are batches among which inputs
+    `inputs` (N, ...) are real samples to check the files on, by head where the network has several:
+    each head gets files of its own, beside one weights file. `more` are batches among which inputs
     are found that take every way, where the work depends on the input. The network is left as it
     is. A bundle that lies at `out` is replaced, only once the new one is whole and checked; any
     other content of `out` is refused. Raises ParityError where a file computes something else, and
@@ -44,8 +53,6 @@ def bundle(
     import torch
 
     from nasx.modelcard import architecture, card
-    from nasx.networkfiles import write_networks
-    from nasx.pathcases import Covering, covering, told
 
     out = out.expanduser()
     demand_replaceable(out)
@@ -53,31 +60,35 @@ def bundle(
     # layers round, a last bit is a step.
     network = copy.deepcopy(deployed).cpu().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    case = covering(network, inputs, more) if varies(network) else Covering(inputs)
-    inputs = case.inputs.contiguous()
+    heads = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    for head in heads:
+        if head and not re.fullmatch(r"\w+", head):
+            raise NasxError(f"files cannot be named by the head '{head}'; use letters and digits")
+    parts = parts_of(network, heads, more)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-            folder = Path(scratch) / "new"
-            title = f"{about.trial} of study {about.study}: a network of the space {about.space}"
+            why = ""
             for any_size in (True, False) if takes_any_size(network, about) else (False,):
-                folder.mkdir()
+                folder = Path(scratch) / ("any" if any_size else "one") / "new"
+                folder.mkdir(parents=True)
                 try:
-                    constants = write_networks(network, title, folder, inputs, any_size=any_size)
-                    used, twins = write_case(network, Path(scratch), inputs, any_size=any_size)
-                    found = check(folder, Path(scratch), twins)
+                    made = write_parts(network, parts, about, folder, any_size=any_size)
+                    found = check(folder, made.cases)
                     break
-                except NasxError:  # some networks export at one size only
+                except NasxError as error:  # some networks export at one size only
                     if not any_size:
                         raise
-                    for left in (folder, Path(scratch) / "twins"):
-                        shutil.rmtree(left, ignore_errors=True)
-            inputs = used
-            if varies(network):
-                found["ways"] = told(network, case, inputs)
-            _write_json(folder / ARCHITECTURE, architecture(about, inputs, constants))
+                    why = str(error)
+            if why:
+                log.warning("%s takes images of one size only: %s", out, why)
+                found["one_size"] = why
+            for head, ways in made.ways.items():
+                (found["heads"][head] if head else found)["ways"] = ways
+            known = replace(about, heads=made.heads)
+            _write_json(folder / ARCHITECTURE, architecture(known, made.inputs, made.constants))
             _write_json(folder / PARITY, found)
-            (folder / CARD).write_text(card(about, found, inputs), encoding="utf-8")
+            (folder / CARD).write_text(card(known, found, made.inputs), encoding="utf-8")
             _write_sums(folder)
             _replace(folder, out, Path(scratch) / "old")
     except OSError as error:
@@ -94,7 +105,8 @@ def demand_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise NasxError(f"{out}: is not a folder; name another one with --out")
-    foreign = sorted({f.name for f in out.iterdir()} - {*FILES, "__pycache__"})
+    names = {f.name for f in out.iterdir() if not OF_HEAD.fullmatch(f.name)}
+    foreign = sorted(names - {*FILES, "__pycache__"})
     if foreign:
         raise NasxError(
             f"{out}: holds '{foreign[0]}', which is not part of a bundle; "
@@ -109,52 +121,17 @@ def takes_any_size(network: nn.Module, about: About) -> bool:
     return "images" in about.preprocessing and fixed_side(network) is None
 
 
-def write_case(
-    network: nn.Module, scratch: Path, inputs: Tensor, *, any_size: bool = False
-) -> tuple[Tensor, list[Path]]:
-    """Write what the files are held against; return the inputs used, and the folder of twins.
+def check(folder: Path, cases: list[Path]) -> dict[str, Any]:
+    """Run `nasx.paritycheck` on the files of `folder` in a fresh process; return its result.
 
-    With `any_size` an input of another size is a part of it.
-
-    The twins of the files, with the codes of layers that decide, are written where there are any.
+    `cases` are the folders of `write_case`. Raises ParityError, naming every file that does not
+    compute what the network does.
     """
-    import torch
-
-    from nasx.decisions import decided, save_case, twin
-    from nasx.networkfiles import write_networks
-
-    outputs = _outputs(network, inputs)
-    alone = len(inputs) if varies(network) else None  # conditions stand on all of a batch
-    wider: list[Tensor] = []
-    if any_size:
-        whole = torch.cat([inputs[:1], inputs[-1:]], 3)
-        other = torch.cat([whole, whole[:, :, : whole.shape[2] // 2]], 2)
-        wider = [other, *_outputs(network, other)]
-    with twin(network) as made:
-        codes, count = ([], 0) if made is None else decided(made, inputs)
-        if made is None or not made.layers:  # no layer decides, or none that the forward reaches
-            save_case(scratch / CASE, inputs, outputs, [], [], wider, alone)
-            return inputs, []
-        inputs, layers = inputs[:count], list(made.layers)
-        few = [y[:count] for y in outputs]
-        save_case(scratch / CASE, inputs, few, layers, codes, wider, alone)
-        twins = scratch / "twins"
-        twins.mkdir()
-        write_networks(made, "the twin of a network, with its codes", twins, inputs)
-    return inputs, [twins]
-
-
-def check(folder: Path, scratch: Path, twins: list[Path]) -> dict[str, Any]:
-    """Run `nasx.parity` on the files of `folder` in a fresh process; return its result.
-
-    The case lies in `scratch` (see `write_case`). Raises ParityError, naming every file that does
-    not compute what the network does.
-    """
-    folder, scratch = folder.resolve(), scratch.resolve()  # the check runs elsewhere
-    case, result = scratch / CASE, scratch / "result.json"
-    script = Path(parity.__file__).resolve()
+    folder, scratch = folder.resolve(), folder.resolve().parent  # the check runs elsewhere
+    result = scratch / "result.json"
+    script = Path(paritycheck.__file__).resolve()
     # Isolated: no user site, no PYTHONPATH, neither the script's folder nor the working one.
-    paths = (script, folder, case, result, *(twin.resolve() for twin in twins))
+    paths = (script, folder, result, *(case.resolve() for case in cases))
     command = [sys.executable, "-I", "-B", *map(str, paths)]
     try:
         done = subprocess.run(
@@ -187,6 +164,8 @@ def _told(name: str, row: dict[str, Any]) -> str:
     head = f"{name} does not compute what was scored: "
     if row["max_abs"] is None:
         return f"{head}{row['error']}"
+    if "tiled" in row and row["max_relative"] <= parity.TOLERANCE:
+        return f"{head}in tiles it differs by {row['tiled']['max_relative']:.2g} of the largest"
     told = (
         f"{head}it differs by {row['max_abs']:.3g}, "
         f"{row['max_relative']:.2g} of the largest output ({parity.TOLERANCE:g} is allowed)"
@@ -203,26 +182,6 @@ def _told(name: str, row: dict[str, Any]) -> str:
         f"twin's, and those without a changed code {row['intact_max_relative']:.2g} off "
         f"({parity.SHARE:.1%} is wanted)"
     )
-
-
-def _outputs(network: nn.Module, inputs: Tensor) -> list[Tensor]:
-    import torch
-    from torch.utils._pytree import tree_leaves
-
-    with torch.no_grad():
-        batches = inputs.split(parity.BATCH)  # type: ignore[no-untyped-call]
-        parts = [tree_leaves(network(some)) for some in batches]
-    outputs = []
-    for pieces in zip(*parts, strict=True):
-        if not all(isinstance(y, torch.Tensor) for y in pieces):
-            raise NasxError(
-                f"the network answers a {type(pieces[0]).__name__}; export takes tensors only"
-            )
-        outputs.append(torch.cat(pieces))
-    for y in outputs:
-        if not bool(y.isfinite().all()):
-            raise NasxError("the trained network's outputs are not finite; export another trial")
-    return outputs
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -210,12 +210,15 @@ def report(run: Path, storage: str | None, out: Path | None, as_json: bool) -> N
 @click.argument("which", metavar="knee|best|tNNNN")
 @STORAGE
 @click.option("-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder.")
+@click.option("--head", metavar="NAME", help="Only this head of a network that has several.")
 @JSON
-def export(run: Path, which: str, storage: str | None, out: Path | None, as_json: bool) -> None:
+def export(
+    run: Path, which: str, storage: str | None, out: Path | None, head: str | None, as_json: bool
+) -> None:
     """Write a checked bundle of one network: ONNX, .pt2, weights, plain PyTorch."""
     import nasx
 
-    folder = nasx.export(nasx.Run(run, storage), which, out)
+    folder = nasx.export(nasx.Run(run, storage), which, out, head)
     emit({"bundle": str(folder)}) if as_json else click.echo(folder)
 
 

@@ -111,16 +111,23 @@ def save_case(
     codes: list[Tensor],
     wider: Sequence[Tensor] = (),
     alone: int | None = None,
+    *,
+    head: str = "",
+    image: Sequence[Tensor] = (),
 ) -> None:
     """Write what `nasx.parity` holds the files against; `wider` is another input, its outputs.
 
-    So many of the inputs as `alone` says are also run in batches of one.
+    So many of the inputs as `alone` says are also run in batches of one. `head` is the one that the
+    files are of, where there are several; `image` is an image of another size and what the network
+    restores of it, in tiles.
     """
     from safetensors.torch import save_file
 
     tensors = {"inputs": inputs, **{f"output.{i}": y for i, y in enumerate(outputs)}}
     tensors |= {f"wider.{i}": y for i, y in enumerate(wider)}
     tensors |= {f"codes.{i}": y for i, y in enumerate(codes)}
+    tensors |= dict(zip(("image", "restored"), image, strict=False))
     whole = {name: t.detach().contiguous().clone() for name, t in tensors.items()}
-    said = {"layers": json.dumps(layers)} | ({} if alone is None else {"alone": str(alone)})
+    said = {"layers": json.dumps(layers), "head": head}
+    said |= {} if alone is None else {"alone": str(alone)}
     save_file(whole, path, metadata=said)

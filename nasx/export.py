@@ -33,14 +33,19 @@ SAMPLES = 64  # validation samples that the files are checked on
 DECIDED = 1000  # where layers round their input: one flip in a thousand must show
 
 
-def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None) -> Path:
+def export(
+    run: Run | Snapshot | Path | str, which: str, out: Path | None = None, head: str | None = None
+) -> Path:
     """Write the bundle of `which`: knee, best, smallest or a trial tNNNN; return its folder.
 
-    `out` defaults to exports/tNNNN in the run's folder. Raises NasxError for a trial that does
-    not exist, did not complete or has no weights, ParityError for a file that computes
-    something else than the network that was scored.
+    `out` defaults to exports/tNNNN in the run's folder. Of a network of several heads each gets
+    files of its own; `head` names the only one wanted. Raises NasxError for a trial that does
+    not exist, did not complete or has no weights, and for a head it does not have; ParityError for
+    a file that computes something else than the network that was scored.
     """
     from nasx.bundle import bundle, demand_replaceable
+    from nasx.exportheads import about_head, samples_by_head
+    from nasx.onehead import heads_to_export, one_head
     from nasx.readback import deployed_network
     from nasx.registry import space, task
     from nasx.run import snapshot_of
@@ -57,11 +62,20 @@ def export(run: Run | Snapshot | Path | str, which: str, out: Path | None = None
     if not all(isinstance(side, int) for side in shape):
         raise NasxError(f"{trial.name}: the network takes several inputs; export knows one")
     network = deployed_network(candidate, own, checkpoint)
-    demand_space(nearest_folder(folder), room_for(network))
+    heads = heads_to_export(network, own.shape, head)
+    demand_space(nearest_folder(folder), room_for(network, len(heads)))
     about = replace(about_trial(snapshot, trial, candidate, own), kernels=kernels_of(network))
     count = DECIDED if deciding_layers(network) else SAMPLES
-    valid = (batch.inputs for batch in own.batches("valid", shape, READ))
-    return bundle(network, about, folder, spread_samples(own, shape, count), valid)
+    if not heads:
+        valid = (batch.inputs for batch in own.batches("valid", shape, READ))
+        return bundle(network, about, folder, spread_samples(own, shape, count), valid)
+    inputs = samples_by_head(own, shape, heads, count)
+    if len(heads) > 1:
+        return bundle(network, about, folder, inputs)
+    (only,) = heads
+    network = one_head(network, only, inputs[only][:2])
+    about = about_head(about, network, shape, only, snapshot.study.measure.energy)
+    return bundle(network, about, folder, inputs[only])
 
 
 def nearest_folder(path: Path) -> Path:
@@ -69,10 +83,10 @@ def nearest_folder(path: Path) -> Path:
     return next(p for p in path.resolve().parents if p.is_dir())
 
 
-def room_for(network: nn.Module) -> int:
+def room_for(network: nn.Module, heads: int = 1) -> int:
     """Return the bytes a bundle takes at most: torch aborts where a disk fills under its hands."""
     weights = sum(int(t.nbytes) for t in network.state_dict().values())
-    return BUNDLE_ROOM + 4 * weights
+    return BUNDLE_ROOM + 4 * weights * max(1, heads)
 
 
 def chosen(snapshot: Snapshot, which: str) -> Trial:

@@ -43,7 +43,7 @@ def _difference(score: dict[str, Any]) -> str:
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:
-    """Say once for each: replicates and controls that failed, and who is slower than uncut."""
+    """Say once for each: what failed, who is slower than uncut, and whose cost is a mean."""
     from nasx.results.scanned import slower_text
 
     lines, without = [], dict[str, list[str]]()
@@ -57,6 +57,10 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
         lines += [f"{name}: {whose}seed {f['seed']} failed: {f['reason']}" for whose, f in lost]
         slower = slower_text(name, entry.get("whole", {}))
         lines += [slower] if slower else []
+        macs, most = (entry.get("card", {}).get(k, 0) for k in ("macs", "macs_max"))
+        if most > macs:
+            said = f"{macs:,} MACs are the mean over valid, {most:,} the most"
+            lines.append(f"{name}: its work depends on the input: {said}")
     lines += [
         f"{', '.join(names)}: no comparison with a control: {reason}"
         for reason, names in without.items()

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nasx.paritytext import checked
+from nasx.detectcard import detecting, finding
+from nasx.headstext import files_of, headed, tiles
+from nasx.paritytext import checked, other_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +26,8 @@ class About:
     samples behind the scores `valid` and `test`. `costs` are values of the axes table, and
     "macs_max", which is more than "macs" where the work depends on the input.
     `latency` is the quiet pass's (see `nasx.trial.Final`), or None. `kernels` names what layers
-    with operators of their own run on, by layer.
+    with operators of their own run on, by layer. `heads` has MACs, parameters and files of each
+    head of a network of several, in the order of the task.
     """
 
     study: str
@@ -47,6 +50,7 @@ class About:
     costs: Mapping[str, float] = field(default_factory=dict)
     latency: Mapping[str, Any] | None = None
     cautions: tuple[str, ...] = ()
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,6 +67,9 @@ def architecture(about: About, inputs: Tensor, constants: list[str]) -> dict[str
 def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
     """Return card.md: what it is, how good, what it costs, how to feed it, how to load it."""
     shape = tuple(int(side) for side in inputs.shape[1:])
+    onnx, program, source = files_of(about)
+    module = source.removesuffix(".py")
+    which = f", here for the head `{next(iter(about.heads))}`" if about.heads else ""
     parts = [
         f"# {about.trial} of study {about.study}",
         f"A network of the search space `{about.space}` for the task `{about.task}`, found by nasx."
@@ -75,14 +82,16 @@ def card(about: About, parity: Mapping[str, Any], inputs: Tensor) -> str:
         _costs(about, shape),
         "\n\n".join(_line(sentence) for sentence in about.cautions),
         "## Input and output",
-        _input(about, shape, any_size=bool(parity.get("other_size"))),
+        _input(about, shape, parity),
+        headed(about),
         "## Use it",
-        "Run in this folder. With ONNX Runtime:",
-        _code(_onnx_lines(about, shape)),
-        "With torch and safetensors, from the plain source in `model.py`:",
-        _code(_torch_lines(shape, "from model import Model\n", "Model().eval()")),
+        f"Run in this folder{which}. With ONNX Runtime:",
+        _code(_onnx_lines(about, shape, onnx)),
+        f"With torch and safetensors, from the plain source in `{source}`:",
+        _code(_torch_lines(shape, f"from {module} import Model\n", "Model().eval()")),
         "With torch alone, from the exported program:",
-        _code(_torch_lines(shape, "", 'torch.export.load("model.pt2").module()')),
+        _code(_torch_lines(shape, "", f'torch.export.load("{program}").module()')),
+        tiles(shape, parity, module),
         "## Checked",
         checked(parity),
     ]
@@ -123,7 +132,8 @@ def _costs(about: About, shape: tuple[int, ...]) -> str:
         known.append(f"{about.costs['peak_bytes']:,.0f} bytes of activations at most")
     if "energy_uj" in about.costs:
         known.append(f"{about.costs['energy_uj']:.4g} uJ of modelled arithmetic (45 nm)")
-    text = f"Per sample of {_sides(shape)}: {', '.join(known)}.\n\n" if known else ""
+    head = f", head `{next(iter(about.heads))}`" if about.heads else ""
+    text = f"Per sample of {_sides(shape)}{head}: {', '.join(known)}.\n\n" if known else ""
     most = about.costs.get("macs_max", 0)
     if known and most > about.costs.get("macs", most):
         text += (
@@ -161,13 +171,17 @@ def _kernels(about: About) -> str:
     )
 
 
-def _input(about: About, shape: tuple[int, ...], *, any_size: bool) -> str:
+def _input(about: About, shape: tuple[int, ...], parity: Mapping[str, Any]) -> str:
     lines = [f"Input: float32 (N, {_sides(shape, ', ')}), any batch size N."]
-    if any_size:
+    if "one_size" in parity:
+        lines[0] += f" No other size: {_line(parity['one_size'])}."
+    if other_size(parity):
         counted = f"{_sides(shape[1:])} is what costs were counted at"
         lines = [f"Input: float32 (N, {shape[0]}, height, width), any of the three; {counted}."]
     known = about.preprocessing
-    if "images" in known:
+    if "objects" in known:
+        lines += detecting(known, len(about.classes))
+    elif "images" in known:
         lines += _restoring(known)
     elif known:
         lines.append(f"1. {known['resize']}")
@@ -180,7 +194,12 @@ def _input(about: About, shape: tuple[int, ...], *, any_size: bool) -> str:
     if about.classes:
         names = ", ".join(_line(name) for name in about.classes[:50])
         more = ", ... (all in architecture.json)" if len(about.classes) > 50 else ""
-        lines.append(f"\nOutput: {len(about.classes)} class scores (logits): {names}{more}.")
+        what = (
+            "Classes"
+            if "objects" in known
+            else f"Output: {len(about.classes)} class scores (logits)"
+        )
+        lines.append(f"\n{what}: {names}{more}.")
     return "\n".join(lines)
 
 
@@ -190,11 +209,13 @@ def _restoring(known: Mapping[str, Any]) -> list[str]:
     lines += [f"- {_line(words)}" for words in known["spoilt"]]
     larger = [f"{scale} times" for scale in known["scales"] if scale > 1]
     size = f"{' or '.join(larger)} as high and wide" if larger else "of the same size"
+    if larger and len(larger) < len(known["scales"]):
+        size += ", or of the same size"
     lines.append(f"\nOutput: images in [0, 1], {size}; cut off what lies beyond, times 255, round.")
     return lines
 
 
-def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
+def _onnx_lines(about: About, shape: tuple[int, ...], file: str) -> list[str]:
     lines = ["import numpy as np", "import onnxruntime", ""]
     known = about.preprocessing
     pixels = (1, *shape[1:], shape[0])
@@ -202,7 +223,7 @@ def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
         lines.append(
             f"pixels = np.zeros({pixels}, np.uint8)  # your images: (N, height, width, channels)"
         )
-    if "images" in known:
+    if "images" in known or "objects" in known:
         lines.append("inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255")
     elif known:
         lines += [
@@ -213,13 +234,15 @@ def _onnx_lines(about: About, shape: tuple[int, ...]) -> list[str]:
     else:
         lines.append(f"inputs = np.zeros({(1, *shape)}, np.float32)  # your samples")
     lines += [
-        'session = onnxruntime.InferenceSession("model.onnx")',
+        f'session = onnxruntime.InferenceSession("{file}")',
         "name = session.get_inputs()[0].name",
         "output = session.run(None, {name: np.ascontiguousarray(inputs)})[0]",
     ]
     if "images" in known:
         lines.append("images = (output.clip(0, 1) * 255).round().astype(np.uint8)")
         lines.append("print(images.transpose(0, 2, 3, 1).shape)")
+    elif "objects" in known:
+        lines += finding(known, about.classes, shape)
     else:
         lines.append("print(output.argmax(1))" if about.classes else "print(output.shape)")
     return lines

@@ -20,20 +20,23 @@ from nasx.modelforward import Forward
 from nasx.modelspelling import WIDTH, literal, quoted, structure, wrapped
 from nasx.operators import Reference
 from nasx.referencesource import needs_math, reference_source
+from nasx.tilefile import recipe_source
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
     from torch.export import ExportedProgram
 
+    from nasx.tasks.tiles import Tiling
+
 HEAD = '''"""{title}
 
 Generated from the exported graph; needs torch and safetensors, and {weights} beside it.
 
-    from model import Model
+    from {module} import Model
     model = Model().eval()
     output = model(torch.zeros({shape}))
-
-`python model.py` prints the number of parameters and the shape of the output.
+{more}
+`python {module}.py` prints the number of parameters and the shape of the output.
 """
 
 {math}from pathlib import Path
@@ -48,6 +51,12 @@ INPUT = {shape}  # one sample; the first dimension is the batch
 
 
 '''
+MORE = """
+Images of other sizes:
+
+    from {module} import restore
+    output = restore(image)
+"""
 
 TAIL = '''
 
@@ -92,14 +101,21 @@ def model_source(
     title: str,
     weights: str = "weights.safetensors",
     references: Mapping[str, Reference] | None = None,
+    *,
+    module: str = "model",
+    stored: Mapping[str, str] = {},
+    tiling: Tiling | None = None,
 ) -> str:
     """Return the source text of a module `Model` that computes what `program` computes.
 
     `references` maps an operator of our own, e.g. "nasx::distance", to a function in plain torch
     with its parameters, which is written into the file under the operator's name (`distance`).
-    Raises NasxError where the graph holds an operator without one, or one that cannot stand alone.
+    `module` is the file's name without its ending, `stored` maps names of tensors to those in the
+    weights file where they differ. With `tiling` the file has a function `restore` for images of
+    any size. Raises NasxError where the graph holds an operator without one, or one that cannot
+    stand alone.
     """
-    attributes, lines = _attributes(program)
+    attributes, lines = _attributes(program, stored)
     example = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
     # The example's sides where any are taken: int() would fix them in the program for good.
     sides = example.meta["val"].shape[1:]
@@ -109,17 +125,21 @@ def model_source(
     own = references or {}
     functions = [reference_source(n, own[n], s) for n, s in sorted(forward.used.items())]
     math = "import math\n" if any(map(needs_math, functions)) else ""
-    text = [HEAD.format(title=_inert(title), weights=weights, shape=literal(shape), math=math)]
+    known = {"weights": weights, "shape": literal(shape), "math": math, "module": module}
+    more = "" if tiling is None else MORE.format(module=module)
+    text = [HEAD.format(title=_inert(title), more=more, **known)]
     text += [f"{function}\n\n" for function in functions]
     text.append('class Model(nn.Module):\n    """The network, with its trained weights."""\n\n')
     text.append("    def __init__(self, weights=WEIGHTS):\n        super().__init__()\n")
     text.append("        tensors = load_file(weights)\n")
     text += [f"        {line}\n" for line in lines]
     text += [f"\n{method}" for method in [body, *forward.inner]]
-    return "".join(text) + TAIL
+    return "".join(text) + (recipe_source(tiling) if tiling else "") + TAIL
 
 
-def _attributes(program: ExportedProgram) -> tuple[dict[fx.Node, str], list[str]]:
+def _attributes(
+    program: ExportedProgram, renamed: Mapping[str, str]
+) -> tuple[dict[fx.Node, str], list[str]]:
     """Return how the graph's own tensors are spelled in forward, and the lines that load them."""
     from torch.export.graph_signature import InputKind
 
@@ -148,7 +168,7 @@ def _attributes(program: ExportedProgram) -> tuple[dict[fx.Node, str], list[str]
             shared[id(value)] = attribute
             kind = "nn.Parameter"
             frozen = [] if value.requires_grad else ["requires_grad=False"]
-        source = [f"tensors[{quoted(name)}]", *frozen]
+        source = [f"tensors[{quoted(renamed.get(name, name))}]", *frozen]
         loading = wrapped(f"self.{attribute} = ", kind, source)
         note = f"  # {tuple(value.shape)}"
         fits = len(loading[0] + note) + 8 <= WIDTH and len(loading) == 1

@@ -1,10 +1,9 @@
 """Compare the files of a bundle with the network they were made from, in a process without nasx.
 
-    python -I parity.py BUNDLE CASE.safetensors RESULT.json [TWINS]
-
-Stands alone: torch, safetensors, onnxruntime and numpy are all it knows, as on a user's machine.
-CASE holds `inputs` (N, ...) and the network's outputs, `output.0` and so on; `wider.0` may be one
-of another size, its outputs behind it. RESULT gets each file's largest difference from them.
+Run by `paritycheck.py`. Stands alone: torch, safetensors, onnxruntime and numpy are all it knows,
+as on a user's machine. CASE holds `inputs` (N, ...) and the network's outputs, `output.0` and so
+on; `wider.0` may be one of another size, its outputs behind it; `image` and `restored` are what
+goes through model.py in tiles. What is found is each file's largest difference from them.
 
 Where layers round their input, a last bit flips a code, and outputs then differ by more than
 rounding does. For such networks TWINS holds each file once more with the codes as further outputs
@@ -73,13 +72,18 @@ def program_network(path: Path) -> Network:
 
 def source_network(path: Path) -> Network:
     """Return `Model` of the generated source file, with the weights beside it."""
+    return _leaves(loaded(path).Model().eval())
+
+
+def loaded(path: Path) -> Any:
+    """Return a source file as a module."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("model", path)
     assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return _leaves(module.Model().eval())
+    return module
 
 
 READERS: dict[str, Callable[[Path], Network]] = {
@@ -107,12 +111,18 @@ class Case:
         count = sum(n.startswith("output.") for n in names)
         self.outputs = [file.get_tensor(f"output.{i}") for i in range(count)]
         self.wider = [file.get_tensor(n) for n in sorted(names) if n.startswith("wider.")]
-        said = {"layers": "[]", "alone": ALONE, **(file.metadata() or {})}
+        said = {"layers": "[]", "alone": ALONE, "head": "", **(file.metadata() or {})}
         self.layers: list[str] = json.loads(said["layers"])
         self.alone = min(int(said["alone"]), len(self.inputs))
+        self.head = str(said["head"])  # that the files are of, where there are several
+        self.image = [file.get_tensor(n) for n in ("image", "restored") if n in names]
         self._slices = [file.get_slice(f"codes.{i}") for i in range(len(self.layers))]
         # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
         self.scales = [max(float(y.abs().max()), 1e-12) if y.numel() else 1.0 for y in self.outputs]
+
+    def named(self, file: str) -> str:
+        """Return the name of a file of this case's head: "model_x2.py" for "model.py"."""
+        return file.replace(".", f"_{self.head}.") if self.head else file
 
     def batches(self) -> list[slice]:
         """Return the batches that the inputs are run in."""
@@ -248,12 +258,13 @@ def _miss(error: str) -> dict[str, Any]:
 
 def judged(name: str, bundle: Path, case: Case, twins: Path | None) -> dict[str, Any]:
     """Return the row of one file, by its outputs or, where it differs there, by its decisions."""
-    network = READERS[name](bundle / name)
+    file = case.named(name)
+    network = READERS[name](bundle / file)
     found = answers(network, case)
     row = compare(network, case, found)
     if twins is None or "error" in row:
         return row
-    row |= compare_decisions(READERS[name](twins / name), case, found)
+    row |= compare_decisions(READERS[name](twins / file), case, found)
     if not row["pass"]:
         row |= {"rule": "decisions", "pass": decided_alike(row)}
     return row
@@ -269,10 +280,10 @@ def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
     for name in READERS:
         try:
             with torch.inference_mode():
-                files[name] = judged(name, bundle, case, twins)
+                files[case.named(name)] = judged(name, bundle, case, twins)
         except Exception as error:  # whatever a file raises is that file's fault
             text = " ".join(str(error).split())[:300]
-            files[name] = _miss(f"it cannot be run: {type(error).__name__}: {text}")
+            files[case.named(name)] = _miss(f"it cannot be run: {type(error).__name__}: {text}")
     versions = {n: sys.modules[n].__version__ for n in ("torch", "onnxruntime", "safetensors")}
     return {
         "tolerance": TOLERANCE,
@@ -287,14 +298,3 @@ def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
         "versions": {"python": sys.version.split()[0], **versions},
         "files": files,
     }
-
-
-def main(bundle: str, case: str, result: str, *twins: str) -> None:
-    """Hide nasx, compare, and write the result."""
-    sys.meta_path.insert(0, Without())
-    found = compare_all(Path(bundle), Path(case), Path(twins[0]) if twins else None)
-    Path(result).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -17,17 +17,24 @@ def checked(parity: Mapping[str, Any]) -> str:
             f"| {name} | {row['max_abs']:.1e} | {row['max_relative']:.1e} | "
             f"{_share(row['top1_agreement'])} |"
         )
+    one = next(iter(parity["heads"].values())) if "heads" in parity else parity
+    each = " of each head" if "heads" in parity else ""
     said = (
-        f"Against the trained network, on {parity['inputs']} real validation samples in batches of "
-        f"{parity['batches'][0]} and {parity['batches'][-1]}{_also(parity)}, in a fresh process "
+        f"Against the trained network, on {one['inputs']} real validation samples{each} in batches "
+        f"of {one['batches'][0]} and {one['batches'][-1]}{_also(parity)}, in a fresh process "
         f"without nasx. "
         f"Allowed: {parity['tolerance']:g} of the largest output."
     )
     parts = [said, "\n".join(rows)]
     if "ways" in parity:
         parts.append(_ways(parity["ways"], parity["alone"]))
-    if "decisions" in parity:
-        parts.append(_decided(parity))
+    for name, row in parity["files"].items():
+        if "tiled" in row:
+            size = " x ".join(map(str, row["tiled"]["size"]))
+            far = row["tiled"]["max_relative"]
+            parts.append(f"`restore` of {name}, on an image of {size}: {far:.1e} off.")
+    if "decisions" in one:
+        parts.append(_decided(parity, one["decisions"]))
     return "\n\n".join([*parts, "`sha256sum -c SHA256SUMS` verifies the files."])
 
 
@@ -49,7 +56,7 @@ def _ways(ways: Mapping[str, Any], alone: int) -> str:
     return " ".join(said) + "\n\n" + "\n".join(rows)
 
 
-def _decided(parity: Mapping[str, Any]) -> str:
+def _decided(parity: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say how far files take the decisions of a network that rounds, and which rule they pass."""
     rows = [
         "| file | passes by its | codes equal | after equal ones, least layer "
@@ -57,12 +64,13 @@ def _decided(parity: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, row in parity["files"].items():
+        if "codes" not in row:
+            continue  # of a head that no deciding layer is a part of
         rows.append(
             f"| {name} | {row['rule']} | {100 * row['codes_equal']:.4f} % of {row['codes']:,} | "
             f"{100 * row['least_fresh']:.4f} % | "
             f"{row['intact']} | {row['intact_max_relative']:.1e} |"
         )
-    wanted = parity["decisions"]
     return (
         f"{len(wanted['layers'])} layers round their input, where a difference in the last bit can "
         "become one of a whole step. A file that differs by more than is allowed passes by its "
@@ -81,7 +89,14 @@ def _share(share: float | None) -> str:
     return f"{100 * share:.0f} %" if share in (0.0, 1.0) else f"{100 * share:.2f} %"
 
 
+def other_size(parity: Mapping[str, Any]) -> list[int] | None:
+    """Return the other size of images that was tried, with several heads that of the first."""
+    one = next(iter(parity["heads"].values())) if "heads" in parity else parity
+    other: list[int] | None = one.get("other_size")
+    return other
+
+
 def _also(parity: Mapping[str, Any]) -> str:
     """Say that images of another size were tried, too."""
-    other = parity.get("other_size")
+    other = other_size(parity)
     return f", and on one of {' x '.join(map(str, other))}" if other else ""

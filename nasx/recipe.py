@@ -122,7 +122,10 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Phase:
-    """A share of the budget (0 = an event), its steps, its data view and its hooks."""
+    """A share of the budget (0 = an event), its steps, its data view and its hooks.
+
+    The view is "train", or one that the task has beside it (a mixture, `nasx.tasks.mixture`).
+    """
 
     name: str
     share: float

@@ -54,6 +54,7 @@ def page(record: Snapshot) -> str:
     """Return the whole page as text."""
     from plotly.offline import get_plotlyjs
 
+    from dashboards import _boxes as boxes
     from dashboards import _crops as crops
     from dashboards import _opening as opening
     from dashboards import _repeats as repeats
@@ -75,6 +76,7 @@ def page(record: Snapshot) -> str:
         _front(front, record, data),
         sections.front_table(record, study),
         crops.crops(record, study),
+        boxes.boxes(record, study),
         repeats.contenders(found, study),
         repeats.controls(found, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',

@@ -128,8 +128,8 @@ class Detector(nn.Module):
         return found
 
 
-def detector(plan: DetectPlan, neck: nn.Module) -> Detector:
-    """Return an untrained detector around a neck, which keeps its own start.
+def detector(plan: DetectPlan, neck: nn.Module, kind: type[Detector] = Detector) -> Detector:
+    """Return an untrained detector of a kind around a neck, which keeps its own start.
 
     SpaceError where the backbone's strides are not the plan's.
     """
@@ -140,7 +140,7 @@ def detector(plan: DetectPlan, neck: nn.Module) -> Detector:
             f"{stages} stages of widths {plan.widths} end in strides {made}, the task has "
             f"{plan.strides}: give one width for each halving"
         )
-    model = Detector(plan, neck)
+    model = kind(plan, neck)
     for part in (model.backbone, model.head):
         for layer in part.modules():
             if isinstance(layer, nn.Conv2d):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasx.recipe import State, model_parameters
-from nasx.tasks.base import Batch
+from nasx.tasks.base import Batch, answer
 from search_spaces._similarity import Heard, Kernel, Sigma, similarity
 
 Blend = Literal["share", "labels"]
@@ -168,7 +168,7 @@ class Teaching:
             with torch.no_grad():
                 said = self._ask(state)[1]
         with listening(state.model, self.layers) as heard:
-            logits: Tensor = state.model(state.batch.inputs)
+            logits: Tensor = answer(state.model, state.batch, state.task.shape)
         lesson, labels = self.lesson, state.task.loss(logits, state.batch)
         told = imitation(logits, said.logits, lesson.temperature)
         state.notes["imitation"] = told.item()
@@ -194,8 +194,8 @@ class Teaching:
         """Return the teacher's logits for its own loss, and what the student may hear of it."""
         teacher = state.companions.get("teacher") or state.assets["teacher"]
         with listening(teacher, self.layers) as heard:
-            logits: Tensor = teacher(state.batch.inputs)
-        layers = {name: answer.detached() for name, answer in heard.items()}
+            logits: Tensor = answer(teacher, state.batch, state.task.shape)
+        layers = {name: said.detached() for name, said in heard.items()}
         return logits, Said(state.batch, logits.detach(), layers)
 
     def _distance(

@@ -267,6 +267,31 @@ def test_an_arm_may_have_checks_of_its_own_on_what_its_space_diagnoses(tmp_path:
     assert said == ["check moved_percent >= 10: deep has no moved_percent"]
 
 
+def test_further_values_are_told_with_an_interval_and_decide_nothing(tmp_path: Path) -> None:
+    class Turning(Noisy):
+        def run(self, ticket: Ticket) -> Iterator[Report]:
+            plain = ticket.candidate["operator"] == "dw"
+            turned = {} if plain else {"turned": 2.0 * ticket.seed}
+            for report in super().run(ticket):
+                yield replace(report, diagnosis=turned) if report.values else report
+
+    asked = claim(tell=["params", "turned"])
+    found = run_claim(asked, tmp_path, evaluate=Turning())
+    arms = {a["arm"]: a["told"] for a in found.arms}
+    assert arms["deep"]["turned"]["n"] + arms["plain"]["turned"]["n"] == 5
+    one = max((told["turned"] for told in arms.values()), key=lambda value: value["n"])
+    assert one["mean"] == 6  # seeds 1 to 5
+    assert one["low"] < 6 < one["high"]
+    assert all(told["params"]["low"] == told["params"]["mean"] for told in arms.values())
+    for page in (text(found), markdown(found)):
+        assert page.count("turned") == 1
+        assert page.count("6.00") == 1
+    assert "tell" not in claim().resolved()
+    silent = run_claim(claim(), tmp_path / "silent", evaluate=Turning())
+    assert silent.total.verdict == found.total.verdict
+    assert "told" not in silent.arms[0]
+
+
 def test_a_further_arm_is_listed_and_decides_nothing(tmp_path: Path) -> None:
     third = {**ARMS, "flat": {"candidate": {"depth": 1}}}
     found = run_claim(claim(arms=third), tmp_path, evaluate=Noisy(faults={2: "raise"}))

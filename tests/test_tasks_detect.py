@@ -2,32 +2,13 @@
 
 import pytest
 import torch
-from torch import nn
 
 from nasx.contract import check
-from nasx.recipe import Phase, Recipe, Step, adamw
 from nasx.registry import task
-from nasx.shape import TaskShape
-from nasx.space import Space, integer
 from nasx.training import Training
-from search_spaces._detectors import Pyramid, detector, micro_plan
+from tinydetect import TinyDetect
 
 SIZE = (3, 96, 96)
-
-
-class Micro(Space):
-    """A small detector, as a user would write one."""
-
-    name = "micro"
-    tasks = ("detect",)
-    out: int = integer(8, 16, step=8, default=8)
-
-    def build(self, shape: TaskShape) -> nn.Module:
-        plan = micro_plan(shape, (8, 8, 16, 16), out=self.out, tower=1)
-        return detector(plan, Pyramid(plan))
-
-    def recipe(self, shape: TaskShape) -> Recipe:
-        return Recipe((Phase("train", 1.0, (Step(optimizer=adamw(1e-2)),)),), batch=16)
 
 
 @pytest.fixture
@@ -37,11 +18,11 @@ def scenes(tmp_path, monkeypatch):
 
 
 def test_a_space_of_ones_own_keeps_the_contract_on_detection():
-    assert [str(fault) for fault in check(Micro)] == []
+    assert [str(fault) for fault in check(TinyDetect)] == []
 
 
 def test_a_detector_trains_and_is_scored(scenes):
-    training = Training(Micro(), scenes, full=64, seed=0)
+    training = Training(TinyDetect(), scenes, full=64, seed=0)
     for _ in training.run(64):
         pass
     scores = training.score("valid")

@@ -13,6 +13,7 @@ from gatedspace import Inked
 from nasx.cost import api
 from nasx.cost.mean import mean_cost
 from nasx.export import about_trial
+from nasx.fronttext import front_text
 from nasx.modelcard import _costs
 from nasx.readback import deployed_network
 from nasx.registry import task
@@ -69,6 +70,9 @@ def test_the_front_the_comparison_and_the_figures_show_the_mean(run: Snapshot) -
     for entry in entries:
         assert entry["objectives"]["macs"] == entry["card"]["macs"] < entry["card"]["macs_max"]
         assert entry["latency"] == "measured"
+    name, card = entries[0]["trial"], entries[0]["card"]
+    said = f"{card['macs']:,} MACs are the mean over valid, {card['macs_max']:,} the most"
+    assert f"{name}: its work depends on the input: {said}" in front_text(entries)
     assert {f.latency["inputs"] for f in run.finals.values() if f.latency} == {16}
     info = cost_by_layer.collect(run, run.study)
     sums = {name: sum(row) for name, row in zip(info.rows, info.table, strict=True)}

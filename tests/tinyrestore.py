@@ -118,3 +118,28 @@ class Kept(Mixed):
 
     def decide(self, model: nn.Module) -> nn.Module:
         return model
+
+
+class Placed(Named):
+    """Knows where in its input it is, so it takes one side only, and errs near the borders."""
+
+    def __init__(self, width: int, heads: tuple[str, ...], side: int) -> None:
+        super().__init__(width, heads, heads)
+        self.fixed_side = side
+        generator = torch.Generator().manual_seed(0)
+        self.place = nn.Parameter(0.1 * torch.randn(3, side, side, generator=generator))
+        self.asked = nn.ParameterDict({h: nn.Parameter(torch.zeros(3, 1, 1)) for h in heads})
+
+    def forward(self, inputs: torch.Tensor, head: str = "") -> torch.Tensor:
+        assert inputs.shape[-1] == inputs.shape[-2] == self.fixed_side
+        name = head or self.heads[0]
+        return super().forward(inputs + self.place * (1 + self.asked[name]), name)
+
+
+class Side(TinyRestore):
+    """Is for images of the task's patch alone."""
+
+    name = "side"
+
+    def build(self, shape: TaskShape) -> nn.Module:
+        return Placed(self.width, tuple(shape.outputs), shape.side)

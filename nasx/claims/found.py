@@ -12,6 +12,7 @@ from nasx.claims.model import Claim
 from nasx.claims.pairs import Pair, Row, compared
 from nasx.claims.plan import Planned
 from nasx.claims.protocol import kept
+from nasx.claims.told import told
 from nasx.results.verdict import Side
 from nasx.run import Run, status
 from nasx.shape import TaskShape
@@ -128,6 +129,7 @@ def _arm(planned: Planned, side: Side, claim: Claim, snapshot: Snapshot) -> dict
         "scores": {str(seed): score for seed, score in side.scores.items()},
         "failed": {str(seed): why for seed, why in side.faults.items()},
         "values": dict(side.values),
+        **({"told": told(claim.tell, trials)} if claim.tell else {}),
         "trials": {str(seed): trial.name for seed, trial in sorted(trials.items())},
     }
 

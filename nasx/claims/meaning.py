@@ -26,6 +26,7 @@ WORDS = {
     "arms": "a mapping of names to arms",
     "compare": "a list of two arms, the one that the hypothesis prefers first",
     "also": "a list of pairs of arms, e.g. [[wide, slim]]",
+    "tell": "a list of scores, costs and diagnosed values, e.g. [params]",
     "differ": "a list of what the arms may differ in, e.g. [width]",
     "seeds": "a list of whole numbers, e.g. [1, 2, 3, 4, 5]",
     "matched": "a mapping, e.g. {macs: 0.03}",

@@ -63,7 +63,8 @@ class Claim(Strict):
 
     `matched` bounds how far the two arms' measured costs may lie apart (relative), `checks` what
     every arm's mean must keep, `differ` names all that may differ between the two. `also` names
-    further pairs, told beside the claim and no part of its verdict.
+    further pairs, `tell` further values of every arm (scores, costs, what the space diagnoses):
+    both are told beside the claim and are no part of its verdict.
     """
 
     name: Annotated[str, Field(pattern=NAME.pattern)]
@@ -75,6 +76,7 @@ class Claim(Strict):
     conditions: dict[str, Condition] = Field(default_factory=lambda: {ONLY: Condition()})
     compare: tuple[str, ...]
     also: tuple[tuple[str, ...], ...] = ()
+    tell: tuple[str, ...] = ()
     differ: tuple[str, ...]
     seeds: tuple[int, ...]
     fidelity: Budget = Budget()
@@ -98,8 +100,9 @@ class Claim(Strict):
         for arm in whole["arms"].values():
             if not arm["checks"]:
                 del arm["checks"]
-        if not self.also:
-            del whole["also"]
+        for name in ("also", "tell"):
+            if not whole[name]:
+                del whole[name]
         return whole
 
     def samples(self, condition: str) -> int:

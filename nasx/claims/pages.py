@@ -17,6 +17,7 @@ from nasx.claims.tables import (
     compared_cells,
     further_cells,
     said_beside,
+    told_cells,
 )
 from nasx.errors import NasxError
 from nasx.files import write_text
@@ -37,6 +38,7 @@ def text(found: Found) -> str:
         *_further_text(found),
         "",
         table([arm_cells(arm, found) for arm in found.arms], WIDE),
+        *_told_text(found),
         "",
         *_followed(found),
         f"CPU hours: {_hours(found)}",
@@ -63,6 +65,7 @@ def markdown(found: Found) -> str:
         *_further_page(found),
         "## Arms",
         _grid([arm_cells(arm, found) for arm in found.arms]),
+        *_told_page(found),
         *_followed(found),
         "## Protocol",
         "\n".join(f"* {line}" for line in _protocols(found)),
@@ -157,6 +160,17 @@ def _further_page(found: Found) -> list[str]:
     about = f"Secondary: {BESIDE} ({n} intervals of 95 % each)."
     listed = "\n".join(f"* {line}" for line in said_beside(found))
     return ["## Further comparisons", about, _grid(further_cells(found)), listed]
+
+
+def _told_text(found: Found) -> list[str]:
+    rows = told_cells(found)
+    return ["", "told beside the claim, means over seeds:", table(rows, WIDE)] if rows else []
+
+
+def _told_page(found: Found) -> list[str]:
+    rows = told_cells(found)
+    about = "Means over seeds, and the interval of that mean: no part of the verdict."
+    return ["## Told beside", about, _grid(rows)] if rows else []
 
 
 def _followed(found: Found) -> list[str]:

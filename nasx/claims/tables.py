@@ -93,5 +93,21 @@ def arm_cells(arm: dict[str, Any], found: Found) -> dict[str, Any]:
     }
 
 
+def told_cells(found: Found) -> list[dict[str, str]]:
+    """Return the further values that the claim tells, arm by arm, as the rows of a table."""
+    several = len(found.claim.conditions) > 1
+    rows = []
+    for arm in found.arms:
+        for name, value in arm.get("told", {}).items():
+            if not value["n"]:  # a network without what is told of others
+                continue
+            low, high = value["low"], value["high"]
+            interval = "-" if low is None else f"{_number(low)} to {_number(high)}"
+            where = {"condition": arm["condition"]} if several else {}
+            mean = {"n": str(value["n"]), "mean": _number(value["mean"])}
+            rows.append({"value": name, "arm": arm["arm"], **where, **mean, "95 %": interval})
+    return sorted(rows, key=lambda row: found.claim.tell.index(row["value"]))
+
+
 def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}".replace("-", MINUS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,16 @@ def cost(
     flat name) or a candidate. A `published` point has its own values and shape, unless `task` is
     given. Without a task: small colour images to classify, or to enlarge by 2, or the first
     published point's shape where the space does neither. `energy` is the model of energy:
-    arithmetic, or with moving. Raises SpaceError for names and values that are not there.
+    arithmetic, or with moving. Of a network of several heads it is the first that is counted; a
+    note has the MACs of each. Raises SpaceError for names and values that are not there.
     """
     from nasx.cost.card import card_of
+    from nasx.onehead import by_head
 
     model, deployed, shape = _networks(space, published, values, task)
-    return card_of(deployed, shape, trained=model, energy=energy)
+    card = card_of(deployed, shape, trained=model, energy=energy)
+    said = by_head(deployed, shape)
+    return replace(card, notes=(*card.notes, said)) if said else card
 
 
 def check(

@@ -150,7 +150,10 @@ class Trained:
         if ticket.final and wants_latency(study) and not self._elsewhere(ticket):
             asked = {"it": fed(model, candidate.input_shape(self.task.shape), self.task)}
             raw = folder / "latency.jsonl"
-            timed = time_networks(asked, study.measure, passes=5, raw=raw)
+            try:
+                timed = time_networks(asked, study.measure, passes=5, raw=raw)
+            except NasxError as error:
+                raise NasxError(f"latency: {one_line(error)}") from error
             found["latency_ms"] = timed["it"].median_ms
         return found
 

@@ -16,6 +16,7 @@ from nasx.errors import NasxError
 from nasx.shape import Boxes, Shape, TaskShape
 from nasx.tasks.base import Batch, Split
 from nasx.tasks.boxed import BoxedData, Reals
+from nasx.tasks.boxpictures import SCENES, Drawn, write_boxes
 from nasx.tasks.boxsizes import SizeBin
 from nasx.tasks.boxvary import VISIBLE, Draws, Vary, draw, in_view, moved, moved_boxes
 from nasx.tasks.data import Indices
@@ -157,6 +158,15 @@ class Detect:
     def _stored(self) -> dict[Split, Reals]:
         return {split: held.stored() for split, held in self.data.splits.items()}
 
+    def preprocessing(self, shape: Shape) -> dict[str, Any]:
+        """Return what makes an image an input, and an answer boxes; and the class names."""
+        return {
+            "objects": "RGB in [0, 1]: every channel of 8 bits divided by 255, resized to fit "
+            f"{shape[1]} x {shape[2]} pixels (height x width) in proportion, at the top left.",
+            "strides": list(self.boxes.strides),
+            "classes": list(self.data.classes),
+        }
+
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return focal loss of the classes plus 1 - GIoU of the boxes (`nasx.tasks.dense`)."""
         rows = self._points(output, batch.inputs)
@@ -183,12 +193,9 @@ class Detect:
         A bin in which the split has no object has no score.
         """
         held = self.data.splits[split]
-        found: list[Found] = []
-        for batch, output in self._answers(model, split, shape):
-            if not bool(torch.isfinite(output).all()):
-                return dict.fromkeys(self.metrics, float("nan"))
-            places, _ = self._points(output, batch.inputs)
-            found += decode(output, places, (shape[1], shape[2]))
+        found = self._found(model, split, shape)
+        if not found:
+            return dict.fromkeys(self.metrics, float("nan"))
         each = [len(one.chances) for one in found]
         image: Indices = np.repeat(np.arange(len(found)), each)
         corners = self._original(torch.cat([one.corners for one in found]), image, split, shape)
@@ -196,6 +203,16 @@ class Detect:
         chances = torch.cat([one.chances for one in found]).double().numpy()
         detections = Detections(image, labels, chances, corners)
         return average_precision(held, detections, self.boxes.classes, self.bins)
+
+    def _found(self, model: nn.Module, split: Split, shape: Shape) -> list[Found]:
+        """Return the boxes found on each image of a split; none where an answer is not finite."""
+        found: list[Found] = []
+        for batch, output in self._answers(model, split, shape):
+            if not bool(torch.isfinite(output).all()):
+                return []
+            places, _ = self._points(output, batch.inputs)
+            found += decode(output, places, (shape[1], shape[2]))
+        return found
 
     @torch.no_grad()
     def _answers(
@@ -215,8 +232,36 @@ class Detect:
         return clipped
 
     def illustrate(self, model: nn.Module, shape: Shape, k: int, folder: Path) -> list[Path]:
-        """Draw nothing yet."""
-        return []
+        """Write up to four valid images with objects: what is found beside what is there."""
+        held = self.data.splits["valid"]
+        some = np.flatnonzero(np.diff(held.offsets))
+        if not len(some):
+            return []
+        picked = np.linspace(0, len(some) - 1, min(k, SCENES, len(some))).round().astype(int)
+        found = self._found(model, "valid", shape)
+        if not found:
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for row in some[picked].tolist():
+            path = folder / f"valid-{row:05d}.png"
+            self._draw(path, row, found, shape)
+            written.append(path)
+        return written
+
+    def _draw(self, path: Path, row: int, found: Sequence[Found], shape: Shape) -> None:
+        held, one = self.data.splits["valid"], found[row]
+        # Of the stored image, what is no grey beside it.
+        high, wide = np.rint(held.sizes[row] * held.scales[row]).astype(int)
+        across = held.images.shape[2] / shape[2], held.images.shape[1] / shape[1]
+        corners = one.corners.double().numpy() * np.tile(across, 2)
+        rows = slice(held.offsets[row], held.offsets[row + 1])
+        plain = ~held.crowd[rows]
+        labels = held.labels[rows][plain]
+        there = Drawn(self._stored["valid"][rows][plain], labels, np.ones(len(labels)))
+        answered = Drawn(corners, one.labels.numpy(), one.chances.double().numpy())
+        image = held.images[row][:high, :wide]
+        write_boxes(path, held.names[row], image, there, answered, self.data.classes)
 
 
 def _offsets(image: Tensor, count: int) -> Tensor:

@@ -216,7 +216,7 @@ class Restore:
         """Return the scores of no network: bicubic enlargement, or the spoilt image itself."""
 
         def untouched(head: Degradation, index: int) -> Tensor:
-            return _images([head.untouched(self.pairs(split, head).input(index))])[0]
+            return images_of([head.untouched(self.pairs(split, head).input(index))])[0]
 
         return self._scores(split, untouched)
 
@@ -224,7 +224,7 @@ class Restore:
         """Return the network's answer (3, H, W) to one whole spoilt image, on the CPU."""
         pairs = self.pairs(split, head)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        batch = Batch(_images([pairs.input(index)]).to(device), {}, head.name)
+        batch = Batch(images_of([pairs.input(index)]).to(device), {}, head.name)
         output = whole(model, batch, self.shape, head.scale)
         height, width = pairs.size(index)
         self._demand_size(
@@ -244,7 +244,7 @@ class Restore:
                 if not bool(torch.isfinite(found).all()):
                     return dict.fromkeys(self.metrics, float("nan"))
                 height, width = found.shape[-2:]
-                truth = _images([pairs.truth.image(index)[:height, :width]])[0]
+                truth = images_of([pairs.truth.image(index)[:height, :width]])[0]
                 rows.append(fidelity(found, truth, head.crop))
             by_head[head.name] = {n: float(np.mean([r[n] for r in rows])) for n in rows[0]}
         mean = {n: float(np.mean([s[n] for s in by_head.values()])) for n in SCORES}
@@ -282,10 +282,10 @@ class Restore:
 
 
 def _batch(inputs: list[Bytes], truths: list[Bytes], head: Degradation) -> Batch:
-    return Batch(_images(inputs), {"image": _images(truths)}, head.name)
+    return Batch(images_of(inputs), {"image": images_of(truths)}, head.name)
 
 
-def _images(images: list[Bytes]) -> Tensor:
+def images_of(images: list[Bytes]) -> Tensor:
     """Return images (H, W, 3) uint8 as (N, 3, H, W) float32 in [0, 1], channels_last."""
     held = torch.from_numpy(np.stack(images))
     return held.float().mul_(1 / 255).permute(0, 3, 1, 2)

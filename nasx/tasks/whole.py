@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from nasx.shape import TaskShape
 from nasx.tasks.base import Batch, answer
-from nasx.tasks.tiles import fixed_side, tiled
-
-OVERLAP = 4  # a tile shares 1 / 4 of its side with the next
+from nasx.tasks.tiles import tiled, tiling_of
 
 
 def whole(model: nn.Module, batch: Batch, shape: TaskShape, scale: int) -> Tensor:
@@ -16,22 +15,13 @@ def whole(model: nn.Module, batch: Batch, shape: TaskShape, scale: int) -> Tenso
 
     A network that says it needs one input side (`fixed_side`) answers in overlapping tiles.
     """
-    side = fixed_side(model)
-    if side is None:
-        output: Tensor = answer(model, batch, shape)
+
+    def one(inputs: Tensor) -> Tensor:
+        laid = inputs.contiguous(memory_format=torch.channels_last)
+        output: Tensor = answer(model, Batch(laid, {}, batch.head), shape)
         return output
-    one = OneHead(model, batch.head, shape)
-    return tiled(one, batch.inputs, side, side // OVERLAP, scale)
 
-
-class OneHead(nn.Module):
-    """A network of one or several heads, asked for one of them."""
-
-    def __init__(self, model: nn.Module, head: str, shape: TaskShape) -> None:
-        super().__init__()
-        self.model, self.head, self.shape = model, head, shape
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the head's answer."""
-        output: Tensor = answer(self.model, Batch(inputs, {}, self.head), self.shape)
-        return output
+    how = tiling_of(model, scale)
+    if how is None:
+        return one(batch.inputs)
+    return tiled(one, batch.inputs, how.side, how.overlap, how.border, scale)
