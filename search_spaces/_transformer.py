@@ -14,13 +14,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from search_spaces._layers.attention import Heads
+from search_spaces._layers.attention import ConvMixing, Heads
 from search_spaces._layers.grids import Grid, sines
 from search_spaces._layers.inner import WordStem
 from search_spaces._layers.stems import stem
-from search_spaces._layers.transformer_block import ClassAttention
+from search_spaces._layers.transformer_block import ClassAttention, Mlp
 from search_spaces._transformer_plan import TransformerPlan
 from search_spaces._transformer_stage import Stage
+
+GAIN = 0.2  # at which branches start; at 1 small networks stay at chance for long
 
 
 class Transformer(nn.Module):
@@ -48,6 +50,7 @@ class Transformer(nn.Module):
             self.stages.append(made)
             grid, done = made.grid, done + stage.depth
         self.norm = nn.LayerNorm(last.dim) if plan.normed == "end" else nn.Identity()
+        self.peaks = plan.pool == "mean_max"
         self.pool: ClassAttention | None = None
         if plan.pool == "class_attention":
             heads = Heads(last.dim, last.head_count, last.head_dim)
@@ -55,6 +58,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(last.dim, plan.classes)
         self.second = nn.Linear(last.dim, plan.classes) if plan.distilled else None
         self.apply(_start)
+        if not plan.layer_scale:
+            _soften(self.stages)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the two classifiers see, (N, dim) each; the same where there is no second."""
@@ -75,6 +80,8 @@ class Transformer(nn.Module):
             x = self.pool(x)
         elif self.prefix:
             return x[:, 0], x[:, self.prefix - 1]
+        elif self.peaks:
+            x = x.mean(1) + x.amax(1)
         else:
             x = x.mean(1)
         return x, x
@@ -120,3 +127,17 @@ def _start(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _soften(stages: nn.ModuleList) -> None:
+    """Start every branch beside the tokens at a share of its gain, so nearly at the identity."""
+    ends: list[nn.Module] = []
+    for layer in stages.modules():
+        if isinstance(layer, Heads | ConvMixing):
+            ends.append(layer.out)
+        elif isinstance(layer, Mlp):
+            ends.append(layer.narrow)
+        elif isinstance(layer, Stage) and layer.places is not None:
+            ends.append(layer.places.layer)  # type: ignore[arg-type]
+    for layer in ends:
+        layer.weight.data.mul_(GAIN)  # type: ignore[operator]

@@ -46,9 +46,9 @@ class TransformerPlan:
 
     `position`: "learned", "sine" (both added to tokens), "relative" (within attention), "conv"
     (depthwise after each stage's first block), "none". `inner` is the width of a transformer within
-    patches, 0 for none. `pool`: "cls", "mean" or "class_attention". `distilled` adds a second
-    classifier, with "cls" on a token of its own. `kept` is the share of tokens that stay after each
-    quarter of a flat network.
+    patches, 0 for none. `pool`: "cls", "mean", "mean_max" (mean + maximum: it finds an object that
+    is small) or "class_attention". `distilled` adds a second classifier, with "cls" on a token of
+    its own. `kept` is the share of tokens that stay after each quarter of a flat network.
     """
 
     inputs: int

@@ -12,15 +12,16 @@ from torch.nn import functional
 from nasx.recipe import Phase, Recipe, State, Step, adamw, one_cycle, task_loss
 from search_spaces._head_pruning import cut, ranked, worth_by_loss
 
-BATCH = 64
-LOOKED = 4  # batches that heads and units are judged on
+BATCH = 32
+WARM = 0.3  # of the training: shorter, some seeds stay at chance
+LOOKED = 8  # batches that heads and units are judged on
 SOFT, TEMPERATURE = 0.1, 3.0  # DeiT's lambda and tau
 
 
 def training(rate: float, decay: float, distill: str, pruned: tuple[float, float] | None) -> Recipe:
     """Return the recipe; `pruned` is what stays of heads and hidden units."""
     loss = task_loss if distill == "none" else taught(distill)
-    step = Step(loss, grouped, adamw(rate, decay), one_cycle(warm=0.1), clip=1.0)
+    step = Step(loss, grouped, adamw(rate, decay), one_cycle(warm=WARM), clip=1.0)
     if pruned is None:
         return Recipe((Phase("train", 1.0, (step,)),), BATCH)
     tune = Step(loss, grouped, adamw(rate / 2, decay), one_cycle(warm=0.1), clip=1.0)
@@ -30,6 +31,12 @@ def training(rate: float, decay: float, distill: str, pruned: tuple[float, float
         Phase("tune", 0.5, (tune,)),
     )
     return Recipe(phases, BATCH, comparable_from=0.5)
+
+
+def convolutional() -> Recipe:
+    """Return the recipe of the convolutional network beside: that of the space `tinynet`."""
+    step = Step(optimizer=adamw(6e-3, 1e-3), factor=one_cycle(warm=WARM))
+    return Recipe((Phase("train", 1.0, (step,)),), BATCH)
 
 
 def grouped(state: State) -> Iterable[dict[str, Any]]:

@@ -8,7 +8,7 @@ from widths, grids are padded, and a field that means nothing where it stands co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 
 from nasx.assets import Asset
 from nasx.cost.ops import count
-from nasx.recipe import Recipe, standard
+from nasx.recipe import Recipe
 from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real, when
 from search_spaces._backbones import Plan, network, plan_macs
@@ -27,7 +27,7 @@ from search_spaces._layers.low_bit_linear import lower
 from search_spaces._transformer import transformer
 from search_spaces._transformer_plan import TransformerPlan, TransformerStage
 from search_spaces._transformer_points import POINTS
-from search_spaces._transformer_training import training
+from search_spaces._transformer_training import convolutional, training
 
 MOST = 4  # stages of a pyramid
 MADE = ("flat", "pyramid")
@@ -49,9 +49,11 @@ class VisionTransformer(Space):
     tasks: ClassVar[tuple[str, ...]] = ("classify",)
     cautions: ClassVar[tuple[str, ...]] = (
         "Weights of less than 32 bits save memory, not time: inputs stay float.",
-        "Small transformers learn slowly: 16,000 samples of digits in photos leave them at chance.",
+        "Small transformers learn slowly: of digits in photos they need 32,000 varied samples.",
     )
-    training: ClassVar[tuple[str, ...]] = ("rate", "decay", "drop_path", "teacher_samples")
+    training: ClassVar[tuple[str, ...]] = (
+        "rate", "decay", "drop_path", "teacher_samples", "augment",
+    )  # fmt: skip
 
     layout: str = choice("flat", "pyramid", "cnn", default="pyramid")
     width: float = when("layout", ("cnn",), real(0.25, 4.0, log=True, default=1.0))
@@ -77,7 +79,9 @@ class VisionTransformer(Space):
         "layout", MADE, choice("none", "learned", "sine", "relative", "conv", default="conv")
     )
     inner: int = when("layout", ("flat",), choice(0, 8, 12, 24, 40, default=0))
-    pool: str = when("layout", MADE, choice("cls", "mean", "class_attention", default="mean"))
+    pool: str = when(
+        "layout", MADE, choice("cls", "mean", "mean_max", "class_attention", default="mean_max")
+    )
     layer_scale: float = when("layout", MADE, choice(0.0, 0.1, 1.0, default=0.0))
     heads_kept: float = when("layout", MADE, choice(*SHARES, default=1.0))
     mlp_kept: float = when("layout", MADE, choice(*SHARES, default=1.0))
@@ -92,6 +96,7 @@ class VisionTransformer(Space):
     rate: float = when("layout", MADE, real(1e-4, 1e-2, log=True, default=5e-3))
     decay: float = when("layout", MADE, real(1e-3, 0.3, log=True, default=0.05))
     drop_path: float = when("layout", MADE, real(0.0, 0.3, default=0.0))
+    augment: str = choice("none", "light", default="none")
 
     # -- which fields count -----------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class VisionTransformer(Space):
         """Return the fields that matter where they stand."""
         values = super().in_effect()
         if self.layout == "cnn":
-            return {"layout": "cnn", "width": self.width}
+            return {"layout": "cnn", "width": self.width, "augment": self.augment}
         idle = {name for name, counts in self._counting().items() if not counts}
         n, defaults = self._stages, type(self).from_flat({}).values()
         for name in ("depth", "dim", "mlp_ratio", "attention", "reduction"):
@@ -219,15 +224,15 @@ class VisionTransformer(Space):
         """Return the convolutional network of as many MACs, within 2 % where its width allows."""
         if self.layout == "cnn":
             return None
-        return self.cnn(shape, self.macs(shape))
+        return self.cnn(shape, self.macs(shape), self.augment)
 
     @classmethod
-    def cnn(cls, shape: TaskShape, macs: float) -> Self:
+    def cnn(cls, shape: TaskShape, macs: float, augment: str = "none") -> Self:
         """Return the micro convolutional network whose MACs come nearest."""
         widths = [0.25 * 16 ** (i / 400) for i in range(401)]
         base = micro(shape)
         near = min(widths, key=lambda w: abs(plan_macs(scaled(base, w, 1.0), shape.side) - macs))
-        return cls.from_json({"layout": "cnn", "width": near})
+        return cls.from_json({"layout": "cnn", "width": near, "augment": augment})
 
     def macs(self, shape: TaskShape) -> float:
         """Return the MACs of the deployed network."""
@@ -247,9 +252,11 @@ class VisionTransformer(Space):
         """Return AdamW with warm-up; pruning, where there is any, after half of it."""
         now = self.counted()
         if now.layout == "cnn":
-            return standard()
-        pruned = (now.heads_kept, now.mlp_kept) if self.prunes else None
-        return training(now.rate, now.decay, now.distill, pruned)
+            recipe = convolutional()
+        else:
+            pruned = (now.heads_kept, now.mlp_kept) if self.prunes else None
+            recipe = training(now.rate, now.decay, now.distill, pruned)
+        return replace(recipe, augment=now.augment == "light")
 
 
 VisionTransformer.published = POINTS

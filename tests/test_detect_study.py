@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_front_is_scored_on_both_splits(run: Path) -> None:
+def a_front_is_scored_on_both_splits(run: Path) -> None:
     members = front(snapshot_of(run))
     assert members
     for member in members:
@@ -47,7 +47,7 @@ def test_a_front_is_scored_on_both_splits(run: Path) -> None:
         assert set(member["test"]) >= {"ap50", "ap"}
 
 
-def test_the_report_shows_boxes_of_the_front(run: Path) -> None:
+def the_report_shows_boxes_of_the_front(run: Path) -> None:
     record = snapshot_of(run)
     page = (run / "report.html").read_text()
     section = page[page.index("What the networks find") :].split("</section>")[0]
@@ -62,7 +62,7 @@ def test_the_report_shows_boxes_of_the_front(run: Path) -> None:
         assert picture.objects > 0
 
 
-def test_pictures_are_pairs_of_what_is_found_and_what_is_there(run: Path) -> None:
+def pictures_are_pairs_of_what_is_found_and_what_is_there(run: Path) -> None:
     trial = snapshot_of(run).trial(0)
     paths = sorted((run / "trials" / trial.name / "images").glob("*.png"))
     assert len(paths) == 4
@@ -72,7 +72,7 @@ def test_pictures_are_pairs_of_what_is_found_and_what_is_there(run: Path) -> Non
             assert json.loads(image.text["boxes"])["cells"] == ["network", "truth"]  # type: ignore[attr-defined]
 
 
-def test_the_export_says_how_answers_become_boxes(run: Path) -> None:
+def the_export_says_how_answers_become_boxes(run: Path) -> None:
     (made,) = (run / "exports").iterdir()
     card = (made / "card.md").read_text()
     parity = json.loads((made / "parity.json").read_text())
@@ -88,3 +88,11 @@ def test_the_export_says_how_answers_become_boxes(run: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[]"]  # nothing is found on a black image
+
+
+def test_a_study_of_detection_from_search_to_export(run: Path) -> None:
+    # One test, or each worker would run the study.
+    a_front_is_scored_on_both_splits(run)
+    the_report_shows_boxes_of_the_front(run)
+    pictures_are_pairs_of_what_is_found_and_what_is_there(run)
+    the_export_says_how_answers_become_boxes(run)

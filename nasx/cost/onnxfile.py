@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasx.cost.inputs import example, first_line, refusal_of
+from nasx.cost.onnxbranches import own_weights
 from nasx.cost.untouched import untouched
 from nasx.errors import NasxError
 from nasx.operators import no_simulation, operators_of
@@ -125,6 +126,7 @@ def _program(
     if packed:
         _optimise_packed(program)
     _complete(program.model.graph)
+    own_weights(program.model.graph)
     return program
 
 

@@ -16,6 +16,7 @@ from nasx.tasks.cache import Bytes
 from nasx.tasks.data import Indices
 
 SIDE = 384  # pixels of an image's longer side as drawn
+LINE = 26  # pixels of a line of text
 SURE = 0.3  # chance from which on a box is drawn and counted
 SAME = 0.5  # intersection over union from which on it is the object's
 SCENES = 4
@@ -97,13 +98,13 @@ def _panel(
     high, wide = image.shape[:2]
     size = (wide * factor, high * factor)
     canvas = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(22)
     for box, text, colour in reversed(list(zip(corners * factor, texts, colours, strict=True))):
         x0, y0, x1, y1 = (float(v) for v in box)
         pen.rectangle((x0, y0, x1, y1), outline=colour, width=3)
         width = pen.textlength(text, font=font) + 6
-        top = y0 - 19 if y0 >= 19 else min(y1, size[1] - 19)
-        left = min(x0, size[0] - width)
-        pen.rectangle((left, top, left + width, top + 18), fill=colour)
+        top = y0 - LINE if y0 >= LINE else min(y1, size[1] - LINE)
+        left = max(0.0, min(x0, size[0] - width))
+        pen.rectangle((left, top, left + width, top + LINE - 1), fill=colour)
         pen.text((left + 3, top), text, fill=(0, 0, 0), font=font)
     return np.asarray(canvas)
