@@ -13,7 +13,8 @@ LONGEST = 300  # lines
 # What a technique may know of nasx: its own declaration, training, costs; nothing of the search.
 FOR_SPACES = {
     "nasx.space", "nasx.shape", "nasx.recipe", "nasx.relax", "nasx.assets", "nasx.errors",
-    "nasx.files", "nasx.tasks.base", "nasx.tasks.mixture", "nasx.cost.ops", "nasx.recalibrate",
+    "nasx.files", "nasx.tasks.base", "nasx.tasks.mixture", "nasx.tasks.degrade", "nasx.cost.ops",
+    "nasx.recalibrate",
 }  # fmt: skip
 PICKLES = {"nasx/contract.py"}  # reads back what it has just written
 
