@@ -66,7 +66,7 @@ def _scales(members: Iterable[Point], names: Iterable[str]) -> dict[str, float]:
         stem = re.sub(r"\d+$", "", name)
         if stem != name:
             groups.setdefault(stem, []).append(name)
-    found = {}
+    found: dict[str, float] = {}
     for several in groups.values():
         values = [p.trial.diagnosis[n] for p in members for n in several if n in p.trial.diagnosis]
         if len(several) < 2 or not all(0 <= v < math.inf for v in values):
