@@ -49,9 +49,10 @@ def _ways(ways: Mapping[str, Any], alone: int, head: str) -> str:
         "samples take were looked for in the whole validation split."
     ]
     if ways["made"]:
-        said.append(
-            f"{ways['made']} inputs are no real ones but made of them, to take a way none takes."
+        few = (
+            "1 input is no sample" if ways["made"] == 1 else f"{ways['made']} inputs are no samples"
         )
+        said.append(f"{few} but made of some, to take a way that none takes.")
     if ways["edge"]:
         said.append(f"{ways['edge']} samples were left out, which rounding may send another way.")
     text = " ".join(said) + "\n\n" + "\n".join(rows)
