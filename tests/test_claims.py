@@ -267,7 +267,7 @@ def test_an_arm_may_have_checks_of_its_own_on_what_its_space_diagnoses(tmp_path:
     assert said == ["check moved_percent >= 10: deep has no moved_percent"]
 
 
-def test_further_values_are_told_with_an_interval_and_decide_nothing(tmp_path: Path) -> None:
+def test_further_values_are_told_with_their_range_and_decide_nothing(tmp_path: Path) -> None:
     class Turning(Noisy):
         def run(self, ticket: Ticket) -> Iterator[Report]:
             plain = ticket.candidate["operator"] == "dw"
@@ -281,8 +281,8 @@ def test_further_values_are_told_with_an_interval_and_decide_nothing(tmp_path: P
     assert arms["deep"]["turned"]["n"] + arms["plain"]["turned"]["n"] == 5
     one = max((told["turned"] for told in arms.values()), key=lambda value: value["n"])
     assert one["mean"] == 6  # seeds 1 to 5
-    assert one["low"] < 6 < one["high"]
-    assert all(told["params"]["low"] == told["params"]["mean"] for told in arms.values())
+    assert (one["least"], one["most"]) == (2, 10)
+    assert all(told["params"]["least"] == told["params"]["mean"] for told in arms.values())
     for page in (text(found), markdown(found)):
         assert page.count("turned") == 1
         assert page.count("6.00") == 1

@@ -169,7 +169,7 @@ def _told_text(found: Found) -> list[str]:
 
 def _told_page(found: Found) -> list[str]:
     rows = told_cells(found)
-    about = "Means over seeds, and the interval of that mean: no part of the verdict."
+    about = "Means over seeds, with the least and the most: no part of the verdict."
     return ["## Told beside", about, _grid(rows)] if rows else []
 
 

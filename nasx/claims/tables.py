@@ -101,11 +101,10 @@ def told_cells(found: Found) -> list[dict[str, str]]:
         for name, value in arm.get("told", {}).items():
             if not value["n"]:  # a network without what is told of others
                 continue
-            low, high = value["low"], value["high"]
-            interval = "-" if low is None else f"{_number(low)} to {_number(high)}"
+            span = f"{_number(value['least'])} to {_number(value['most'])}"
             where = {"condition": arm["condition"]} if several else {}
             mean = {"n": str(value["n"]), "mean": _number(value["mean"])}
-            rows.append({"value": name, "arm": arm["arm"], **where, **mean, "95 %": interval})
+            rows.append({"value": name, "arm": arm["arm"], **where, **mean, "over seeds": span})
     return sorted(rows, key=lambda row: found.claim.tell.index(row["value"]))
 
 
