@@ -28,6 +28,7 @@ def handwritten() -> tuple[Bytes, Indices]:
     return scaled, labels.astype(np.int64)
 
 
+@functools.cache
 def digit_parts() -> dict[Split, Indices]:
     """Return which of the images belong to which split, always the same, all classes in each."""
     parts = stratified(handwritten()[1], SHARES, np.random.default_rng(SEED))
