@@ -30,7 +30,8 @@ SHOWN = 192  # pixels of a cell on the page
 WHY = (
     "The same validation images for each network of the front. Green boxes are right: so is their "
     "class, and they overlap the object by half at least. Red ones are wrong. Of the true boxes, "
-    "yellow ones were missed by the first network shown."
+    "yellow ones were missed by the first network shown. A network's boxes count from the chance "
+    "on at which its F1 over all validation images is best."
 )
 
 

@@ -20,6 +20,7 @@ from nasx import parity, paritycheck
 from nasx.bundleparts import parts_of, write_parts
 from nasx.errors import NasxError, ParityError
 from nasx.networkfiles import ONNX, PROGRAM, SOURCE, WEIGHTS
+from nasx.paritytext import unseen
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,6 +86,8 @@ def bundle(
                 found["one_size"] = why
             for head, ways in made.ways.items():
                 (found["heads"][head] if head else found)["ways"] = ways
+                if ways["never"]:
+                    log.warning("%s: %s", out, unseen(ways, head))
             known = replace(about, heads=made.heads)
             _write_json(folder / ARCHITECTURE, architecture(known, made.inputs, made.constants))
             _write_json(folder / PARITY, found)

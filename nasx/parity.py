@@ -13,7 +13,6 @@ where it takes the same decisions and gives the same answers (`decided_alike`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
@@ -31,23 +30,6 @@ BATCH = 64  # samples run together
 ALONE = 8  # samples also run in a batch of their own, where the case does not say
 SHARE = 0.999  # of decisions, and of answers, that must be the same
 BLURRED = 0.01  # root mean square error, of the largest output, of answers that are no classes
-OURS = ("nasx", "search_spaces", "studies", "dashboards")
-
-
-class Without:
-    """An import finder that hides nasx where it is installed: a user may not have it."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Refuse our packages; leave every other name to the finders behind."""
-        if name.partition(".")[0] in OURS:
-            raise ModuleNotFoundError(f"{name} is hidden from this process", name=name)
-
-
-def importable(name: str) -> bool:
-    """Return whether a module can be imported here."""
-    with contextlib.suppress(ImportError):
-        return bool(__import__(name))
-    return False
 
 
 def onnx_network(path: Path) -> Network:
@@ -117,8 +99,7 @@ class Case:
         self.head = str(said["head"])  # that the files are of, where there are several
         self.image = [file.get_tensor(n) for n in ("image", "restored") if n in names]
         self._slices = [file.get_slice(f"codes.{i}") for i in range(len(self.layers))]
-        # Every output has a scale of its own: boxes in pixels must not excuse wrong class scores.
-        self.scales = [max(float(y.abs().max()), 1e-12) if y.numel() else 1.0 for y in self.outputs]
+        self.scales = [_scale(y) for y in self.outputs]
 
     def named(self, file: str) -> str:
         """Return the name of a file of this case's head: "model_x2.py" for "model.py"."""
@@ -140,9 +121,21 @@ class Case:
         worst = torch.zeros(len(found[0]), dtype=torch.float64)
         for y, z, scale in zip(found, wanted, self.scales, strict=True):
             if y.numel():
-                far = (y.double() - z.double()).abs().reshape(len(y), -1).amax(1)
-                worst = torch.maximum(worst, far / scale)
+                far = ((y.double() - z.double()).abs() / scale).reshape(len(y), -1).amax(1)
+                worst = torch.maximum(worst, far)
         return worst
+
+
+def _scale(y: Tensor) -> Tensor:
+    """Return what differences from an output are parts of: its largest value, broadcastable.
+
+    Every output has a scale of its own, and so has every number that a place (N, places, numbers)
+    answers: boxes in pixels must not excuse wrong class scores.
+    """
+    if not y.numel():
+        return y.new_ones(1)
+    most = y.abs().amax((0, 1)) if y.ndim == 3 else y.abs().max()
+    return most.double().clamp(min=1e-12)
 
 
 def answers(network: Network, case: Case) -> list[Tensor]:
@@ -173,10 +166,11 @@ def compare(network: Network, case: Case, found: list[Tensor]) -> dict[str, Any]
         return _miss("its outputs are not finite")
     worst = relative = 0.0
     for k, (y, wanted) in enumerate(pairs):
-        away = float((y.double() - wanted.double()).abs().max()) if y.numel() else 0.0
-        if math.isnan(away):
+        away = (y.double() - wanted.double()).abs() if y.numel() else y.new_zeros(1)
+        if bool(away.isnan().any()):
             return _miss("its outputs are not finite in a batch of 1")
-        worst, relative = max(worst, away), max(relative, away / case.scales[k % len(outputs)])
+        worst = max(worst, float(away.max()))
+        relative = max(relative, float((away / case.scales[k % len(outputs)]).max()))
     agreement = None
     if outputs[0].ndim == 2 and outputs[0].shape[1] > 1:  # class scores
         agreement = float((found[0].argmax(1) == outputs[0].argmax(1)).float().mean())
@@ -287,14 +281,14 @@ def compare_all(bundle: Path, path: Path, twins: Path | None) -> dict[str, Any]:
     versions = {n: sys.modules[n].__version__ for n in ("torch", "onnxruntime", "safetensors")}
     return {
         "tolerance": TOLERANCE,
-        "relative_to": "the largest absolute value of the trained network's output",
+        "relative_to": "the largest absolute value of the trained network's output; where "
+        "places answer several numbers (samples, places, numbers), of each number",
         **({"decisions": {"share": SHARE, "layers": case.layers}} if twins else {}),
         "inputs": len(case.inputs),
         "batches": [1, min(BATCH, len(case.inputs))],
         "alone": case.alone,
         "other_size": list(case.wider[0].shape[2:]) if case.wider else None,
         "largest_output": max(float(y.abs().max()) for y in case.outputs if y.numel()),
-        "nasx_importable": importable("nasx"),
         "versions": {"python": sys.version.split()[0], **versions},
         "files": files,
     }

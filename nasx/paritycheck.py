@@ -8,13 +8,31 @@ input (see `parity.py`, which lies beside this file): one for each head of the n
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+OURS = ("nasx", "search_spaces", "studies", "dashboards")
 OF_HEADS = ("inputs", "batches", "alone", "other_size", "largest_output", "decisions")
+
+
+class Without:
+    """An import finder that hides nasx where it is installed: a user may not have it."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Refuse our packages; leave every other name to the finders behind."""
+        if name.partition(".")[0] in OURS:
+            raise ModuleNotFoundError(f"{name} is hidden from this process", name=name)
+
+
+def importable(name: str) -> bool:
+    """Return whether a module can be imported here."""
+    with contextlib.suppress(ImportError):
+        return bool(__import__(name))
+    return False
 
 
 def beside(name: str) -> Any:
@@ -56,7 +74,7 @@ def together(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def main(bundle: str, result: str, *scratches: str) -> None:
     """Hide nasx, compare, and write the result."""
     parity = beside("parity")
-    sys.meta_path.insert(0, parity.Without())
+    sys.meta_path.insert(0, Without())
     found = {}
     for scratch in map(Path, scratches):
         case, twins = scratch / "case.safetensors", scratch / "twins"
@@ -67,6 +85,7 @@ def main(bundle: str, result: str, *scratches: str) -> None:
             one["files"][name] |= compare_tiles(parity, Path(bundle) / name, held)
         found[held.head] = one
     content = one if len(found) == 1 else together(found)
+    content["nasx_importable"] = importable("nasx")
     Path(result).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

@@ -19,15 +19,17 @@ def checked(parity: Mapping[str, Any]) -> str:
         )
     one = next(iter(parity["heads"].values())) if "heads" in parity else parity
     each = " of each head" if "heads" in parity else ""
+    count = one["inputs"] - one.get("ways", {}).get("made", 0)
     said = (
-        f"Against the trained network, on {one['inputs']} real validation samples{each} in batches "
+        f"Against the trained network, on {count} real validation samples{each} in batches "
         f"of {one['batches'][0]} and {one['batches'][-1]}{_also(parity)}, in a fresh process "
         f"without nasx. "
         f"Allowed: {parity['tolerance']:g} of the largest output."
     )
     parts = [said, "\n".join(rows)]
-    if "ways" in parity:
-        parts.append(_ways(parity["ways"], parity["alone"]))
+    for head, found in (parity.get("heads") or {"": parity}).items():
+        if "ways" in found:
+            parts.append(_ways(found["ways"], found["alone"], head))
     for name, row in parity["files"].items():
         if "tiled" in row:
             size = " x ".join(map(str, row["tiled"]["size"]))
@@ -38,22 +40,33 @@ def checked(parity: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, "`sha256sum -c SHA256SUMS` verifies the files."])
 
 
-def _ways(ways: Mapping[str, Any], alone: int) -> str:
+def _ways(ways: Mapping[str, Any], alone: int, head: str) -> str:
     """Say which ways the inputs of the check take, where the work depends on the input."""
-    rows = ["| gate | inputs that take each way |", "|---|---|"]
+    rows = [f"| gate{f' of {head}' if head else ''} | inputs that take each way |", "|---|---|"]
     rows += [f"| {r['gate']} | {', '.join(map(str, r['samples']))} |" for r in ways["gates"]]
     said = [
         f"The work depends on the input, so {alone} inputs were also run alone, and ways that few "
         "samples take were looked for in the whole validation split."
     ]
     if ways["made"]:
-        said.append(f"{ways['made']} inputs were made of such samples, to take a way none takes.")
+        few = (
+            "1 input is no sample" if ways["made"] == 1 else f"{ways['made']} inputs are no samples"
+        )
+        said.append(f"{few} but made of some, to take a way that none takes.")
     if ways["edge"]:
         said.append(f"{ways['edge']} samples were left out, which rounding may send another way.")
+    text = " ".join(said) + "\n\n" + "\n".join(rows)
+    return f"**Not checked:** {unseen(ways, head)}.\n\n{text}" if ways["never"] else text
+
+
+def unseen(ways: Mapping[str, Any], head: str = "") -> str:
+    """Say which gates no input of the check opens, or closes: there the files were not tried."""
     never = [f"{one['gate']} {one['way']}" for one in ways["never"]]
-    if never:
-        said.append(f"**Never seen, so not checked: {', '.join(never)}.**")
-    return " ".join(said) + "\n\n" + "\n".join(rows)
+    of = f" of head {head}" if head else ""
+    return (
+        f"no sample and no made-up image was found that takes {', '.join(never)}{of}; what the "
+        "files do there was not held against the network"
+    )
 
 
 def _decided(parity: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ where they do it, else on images made of them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from nasx.varying import paths_of, places, ways_of
 
 BASES = 8  # samples that images are made of
+DRAWS = 64  # batches of made-up images that are tried last
 EDGE = 1e-4  # a change of this part of an input may not turn its path
 
 Way = tuple[int, int]  # a place, and which way there
@@ -48,9 +50,10 @@ def covering(network: nn.Module, inputs: Tensor, more: Iterable[Tensor] = ()) ->
     for some in more:
         found += _new(network, some, taken)
     real = len(found)
-    for some in _made(kept[:BASES]):
-        known = ways_of(network, paths_of(network, torch.cat([*found, kept])))
-        if {(i, k) for i, n in enumerate(known) for k in range(n)} <= taken:
+    known = ways_of(network, paths_of(network, torch.cat([*found, kept])))
+    wanted = {(i, k) for i, n in enumerate(known) for k in range(n)}
+    for some in itertools.chain(_made(kept[:BASES]), _drawn(kept[:BASES])):
+        if wanted <= taken:
             break
         found += _new(network, some, taken)
     return Covering(torch.cat([*found, kept]), len(found) - real, len(inputs) - len(kept))
@@ -124,3 +127,25 @@ def _made(x: Tensor) -> Iterator[Tensor]:
             near = x[:, :, : -(-height // parts), : -(-width // parts)]
             yield F.interpolate(near, (height, width), mode="bilinear", align_corners=False)
         yield x[:, :, :, :1].expand_as(x).contiguous()
+
+
+def _drawn(x: Tensor) -> Iterator[Tensor]:
+    """Yield batches drawn at random: pairs of samples mixed, each channel scaled and shifted.
+
+    The first are gentle, the last as strong as a gate may need whose choice hardly moves.
+    """
+    generator = torch.Generator().manual_seed(0)
+    low, high = float(x.min()), float(x.max())
+    ones = [1] * (x.ndim - 2)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    for i in range(DRAWS):
+        strength = 1 + 7 * i / (DRAWS - 1)
+        share = torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator)
+        mixed = share * x + (1 - share) * x[torch.randperm(len(x), generator=generator)]
+        gain = (0.5 * strength * normal(*mixed.shape[:2], *ones)).exp2()
+        light = 0.25 * strength * (high - low) * normal(*mixed.shape[:2], *ones)
+        noise = 0.05 * strength * (high - low) * normal(*mixed.shape)
+        yield gain * mixed + light + (noise if i % 2 else 0.0)

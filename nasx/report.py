@@ -59,6 +59,7 @@ def page(record: Snapshot) -> str:
     from dashboards import _opening as opening
     from dashboards import _repeats as repeats
     from dashboards import _sections as sections
+    from dashboards import _technique as technique
     from dashboards._data import page_data
     from dashboards._markup import esc
     from dashboards._points import points
@@ -77,6 +78,7 @@ def page(record: Snapshot) -> str:
         sections.front_table(record, study),
         crops.crops(record, study),
         boxes.boxes(record, study),
+        technique.technique(record, study),
         repeats.contenders(found, study),
         repeats.controls(found, study),
         f'<div class="grid">{_grid(drawn, record)}</div>',

@@ -185,7 +185,7 @@ class Neck(nn.Module):
 
     def _logits(self, features: Sequence[Tensor]) -> list[Tensor]:
         assert self.gate is not None
-        # Detached: the budget would otherwise bend the backbone to what gates can tell apart.
+        # Detached, so that the budget cannot bend the backbone to what gates can tell apart.
         seen = [features[level].detach() for level in self.plan.gated]
         found: list[Tensor] = self.gate(seen)
         return found

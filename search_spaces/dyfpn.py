@@ -39,7 +39,8 @@ LEARNT = (  # fields of a gate that learns
     "see", "reduction", "strength", "per", "opened", "settled", "alternate", "gate_rate"
 )  # fmt: skip
 BATCH = 8
-WIDTHS = (16, 24, 32, 48)  # of the backbone's stages, before they are scaled
+# Of the backbone's stages, before they are scaled: one for each halving down to the last stride.
+WIDTHS = (16, 24, 32, 48, 64, 96)
 NAMES = ("k1", "k3", "k3d2", "k3d3", "k5", "k5d2", "k5d3")
 
 
@@ -127,7 +128,8 @@ class DyFpn(Space):
             maps, out = features_of(shape)
             channels, around = tuple(one[0] for one in maps), None
         else:
-            widths = tuple(round(self.widen * width) for width in WIDTHS)
+            stages = _strides(shape)[-1].bit_length() - 1
+            widths = tuple(round(self.widen * width) for width in WIDTHS[:stages])
             around = micro_plan(shape, widths, self.depth, self.out, self.tower)
             channels, out = around.features, self.out
         laterals = tuple(self._kernels(level) for level in range(len(channels)))
@@ -152,8 +154,20 @@ class DyFpn(Space):
         }
 
     def refusal(self, shape: TaskShape) -> str | None:
-        """Say that gate cnn_b, whose convolution has no padding, needs maps of 3 x 3."""
-        least = min(min(size) for size in _sizes(shape))
+        """Say that there are too many levels, strides that do not double, or maps under 3 x 3.
+
+        The convolution of gate cnn_b has no padding.
+        """
+        sizes = _sizes(shape)
+        if len(sizes) > MOST:
+            return f"the task has {len(sizes)} levels, dyfpn knows {MOST} at most: take some away"
+        if shape.kind != "features":
+            strides = _strides(shape)
+            if strides != tuple(strides[-1] >> i for i in reversed(range(len(strides)))):
+                return f"the task's strides {strides} do not double from level to level"
+            if strides[0] < 2 or strides[-1] > 2 ** len(WIDTHS):
+                return f"the task has strides {strides}, dyfpn 2 to {2 ** len(WIDTHS)}"
+        least = min(map(min, sizes))
         if self.gate == "cnn_b" and self.neck in CHOOSING and least < 3:
             return f"gate cnn_b needs maps of 3 x 3 or more, the coarsest has a side of {least}"
         return None
@@ -231,10 +245,14 @@ def _sizes(shape: TaskShape) -> list[tuple[int, int]]:
     """Return height and width of every level's map."""
     if shape.kind == "features":
         return [one[1:] for one in features_of(shape)[0]]
+    _, height, width = shape.input
+    return [(-(-height // s), -(-width // s)) for s in _strides(shape)]
+
+
+def _strides(shape: TaskShape) -> tuple[int, ...]:
     if not isinstance(shape.outputs, Boxes):
         raise SpaceError(f"a {shape.kind} task has no boxes: take a detect task")
-    _, height, width = shape.input
-    return [(-(-height // s), -(-width // s)) for s in shape.outputs.strides]
+    return shape.outputs.strides
 
 
 DyFpn.published = tuple(neck_points())

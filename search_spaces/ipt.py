@@ -56,8 +56,9 @@ class Ipt(Space):
         "temperature", "crops", "rate",
     )  # fmt: skip
     cautions: ClassVar[tuple[str, ...]] = (
-        "Costs are those of one input of the task's patch; larger images are restored in "
-        "overlapping tiles, several for every patch of pixels.",
+        "Costs are those of one input of the task's patch. Larger images are restored in tiles "
+        "that overlap by half, about four for every patch of pixels: costs of an image do not "
+        "compare with those of networks that take any size.",
     )
 
     features: int = choice(8, 16, 24, 32, 64, default=16)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nasx.detectcard import finding
 from nasx.tasks.boxed import Boxed
-from nasx.tasks.boxpictures import Drawn, matched
+from nasx.tasks.boxpictures import Drawn, matched, sure_from
 from nasx.tasks.boxsizes import COCO, SizeBin
 from nasx.tasks.dense import REACH, Truth, assign, detection_loss, focal, giou, padded, points
 from nasx.tasks.precision import Detections, average_precision
@@ -101,6 +101,20 @@ def test_sizes_are_told_apart_by_the_bins_of_the_task():
 def test_nothing_found_is_zero_and_nothing_there_has_no_score():
     assert average_precision(truth([BOX]), found(), 1, COCO)["ap"] == 0
     assert average_precision(truth([]), found(), 1, COCO) == {}
+
+
+def test_boxes_are_drawn_from_the_chance_on_that_finds_most_for_least_wrong():
+    def drawn(*rows):
+        table = np.array(rows, float).reshape(-1, 6)
+        return Drawn(table[:, 2:], table[:, 0].astype(int), table[:, 1])
+
+    here, far = (0.0, 0, 10, 10), (50.0, 50, 60, 60)
+    there = [drawn((1, 1, *here)), drawn((1, 1, *here))]
+    sure = [drawn((1, 0.2, *here), (1, 0.1, *far)), drawn((1, 0.15, *here), (0, 0.12, *here))]
+    assert sure_from(sure, there) == 0.15  # two right of two: 2 2 / (2 + 2)
+    wrong_first = [drawn((1, 0.9, *far), (1, 0.8, *far)), drawn((1, 0.3, *here))]
+    assert sure_from(wrong_first, there) == 0.3  # 2 1 / (3 + 2), nothing before
+    assert sure_from([drawn((0, 0.9, *here)), drawn()], there) == 1
 
 
 def greedy(corners, labels, valid):

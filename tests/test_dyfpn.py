@@ -172,6 +172,21 @@ def test_gate_cnn_b_refuses_maps_that_its_convolution_does_not_fit() -> None:
     assert DyFpn(gate="cnn_a").refusal(tiny) is None
 
 
+def test_the_backbone_reaches_down_to_the_last_stride_of_the_task() -> None:
+    for strides in ((8, 16, 32), (2, 4), (16, 32, 64), (4, 8, 16, 32)):
+        shape = TaskShape("detect", (3, 64, 64), Boxes(3, strides))
+        assert DyFpn().refusal(shape) is None
+        assert built(shape).eval()(torch.rand(1, 3, 64, 64)).shape[2] == 7
+    for strides, said in (
+        ((4, 8, 16, 32, 64), "5 levels"),
+        ((4, 16), "do not double"),
+        ((64, 128), "2 to 64"),
+    ):
+        found = DyFpn().refusal(TaskShape("detect", (3, 64, 64), Boxes(3, strides)))
+        assert found is not None
+        assert said in found
+
+
 def test_the_control_spends_the_same_by_chance() -> None:
     candidate = DyFpn(alpha=0.3, strength=5.0)
     control = candidate.control(SMALL)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import archives
+import smallphotos
 from nasx import registry
 from nasx.claims.model import Claim
 from nasx.claims.reading import load
@@ -44,7 +45,12 @@ def mnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(folder / "mnist.npz")
 
 
-MADE = {"cifar10": cifar10, "mnist": mnist}  # data of a task that wants a path
+def photos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write ten small pictures in the place of large photographs; return their folder."""
+    return smallphotos.write(folder / "photos")
+
+
+MADE = {"cifar10": cifar10, "mnist": mnist, "photos": photos}  # data that are made for the test
 
 
 def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Claim:
@@ -53,7 +59,7 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Claim:
     accepted = inspect.signature(registry.tasks()[spec["name"]]).parameters
     counts = {n for n, option in accepted.items() if "int" in str(option.annotation)}
     spec |= {split: n for split, n in FEW.items() if split in counts}
-    if "path" in spec:
+    if spec["name"] in MADE:
         spec["path"] = MADE[spec["name"]](folder, monkeypatch)
     budget = ["fidelity.full=64", "seeds=[1]", "resources.executor=inline", *short(name)]
     return load(name, [f"task={json.dumps(spec)}", *budget])

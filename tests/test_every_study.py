@@ -1,8 +1,12 @@
 """Every shipped study is valid, can be planned, and runs two trials at 1 % of its budget."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 import nasx
+import smallphotos
 from nasx import registry
 from nasx.errors import NasxError
 from nasx.plan import plan
@@ -10,8 +14,11 @@ from nasx.run import status
 from nasx.study import Study
 
 
-def small(name: str) -> Study:
+def small(name: str, folder: Path) -> Study:
     study = nasx.load(name)
+    spec = {"name": study.task} if isinstance(study.task, str) else dict(study.task)
+    if spec["name"] == "photos":
+        spec["path"] = smallphotos.write(folder)
     full = max(100, study.fidelity.full // 100)
     return nasx.load(
         name,
@@ -19,6 +26,7 @@ def small(name: str) -> Study:
             "search.trials=2", "search.sampler=random", "resources.executor=inline",
             "final.neighbours=0", f"fidelity.full={full}",
             f"fidelity.rungs={min(2, study.fidelity.rungs)}",
+            f"task={json.dumps(spec)}",
         ],
     )  # fmt: skip
 
@@ -35,7 +43,7 @@ def test_study_is_valid_and_says_what_it_is_for(name):
 
 @pytest.mark.parametrize("name", registry.studies())
 def test_study_can_be_planned_and_run(name, tmp_path):
-    study = small(name)
+    study = small(name, tmp_path / "photos")
     planned = plan(study, drawn=20, seconds=1.0, steps=2)
     assert planned.seconds > 0
     assert all(s.feasible > 0 for s in planned.spaces)

@@ -219,6 +219,15 @@ def test_a_missing_or_broken_image_is_named(tmp_path):
         given(folder).fingerprint()
 
 
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_a_split_without_an_object_is_refused(tmp_path, name):
+    content = {"train": split(4), "val": split(2, 1), "test": split(2, 2)}
+    for one in content[name]["annotations"]:
+        one["iscrowd"] = 1
+    with pytest.raises(NasxError, match=rf"{name}\.json: no image of \w+ has an object"):
+        given(laid(tmp_path, **content)).fingerprint()
+
+
 def test_no_coco_file_is_told_so(tmp_path):
     folder = laid(tmp_path / "x", val=split(2, 1))
     with pytest.raises(NasxError, match="holds no annotations to learn from"):

@@ -49,6 +49,22 @@ def test_where_no_sample_takes_a_way_one_is_made():
     assert 0 not in seen(Coloured(), covering(Coloured().eval(), grey).inputs)[0]
 
 
+class Reddish(Bright):
+    """A gate that only images of a colour open that no sample has, however light or strong."""
+
+    def gates(self, x: Tensor) -> Tensor:
+        red, rest = x[:, 0].mean((1, 2)), x[:, 1:].mean((1, 2, 3))
+        return torch.stack([(red - rest > at).to(x.dtype) for at in self.at], 1)
+
+
+def test_a_way_that_takes_another_colour_is_found_by_drawing():
+    net, grey = Reddish(at=(1.5,)).eval(), images(8).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    case = covering(net, grey)
+    assert case.made == 1
+    assert seen(net, case.inputs) == [[8, 1]]
+    assert torch.equal(case.inputs, covering(net, grey).inputs)  # the same at each export
+
+
 def test_a_way_that_nothing_takes_is_named():
     net = Bright(at=(0.0, 1e9)).eval()
     case = covering(net, images(8))
@@ -67,20 +83,26 @@ def test_samples_on_the_edge_of_a_gate_are_left_out():
     assert torch.equal(case.inputs, x[1:])
 
 
-def test_a_bundle_holds_every_way_to_its_files_alone_and_together(tmp_path: Path):
+def test_a_bundle_holds_ways_to_its_files_alone_and_together_and_says_aloud_which_not(
+    tmp_path: Path, caplog
+):
     torch.manual_seed(0)
-    net, dark = Bright(at=(1.0,)).eval(), images(12) * 0.1 - 3
+    net, dark = Bright(at=(1.0, 1e9)).eval(), images(12) * 0.1 - 3
     out = bundle(net, ABOUT, tmp_path / "bundle", dark, [dark + 4.5])
     found = json.loads((out / "parity.json").read_text())
     assert found["ways"] == {
-        "gates": [{"gate": "0", "samples": [12, 1]}],
-        "never": [], "made": 0, "edge": 0,
+        "gates": [{"gate": "low", "samples": [12, 1]}, {"gate": "high", "samples": [13, 0]}],
+        "never": [{"gate": "high", "way": "open"}], "made": 0, "edge": 0,
     }  # fmt: skip
     assert found["inputs"] == found["alone"] == 13
     assert all(row["pass"] for row in found["files"].values())
     card = (out / "card.md").read_text()
     assert "13 inputs were also run alone" in card
-    assert "| 0 | 12, 1 |" in card
+    assert "| low | 12, 1 |" in card
+    unseen = "no sample and no made-up image was found that takes high open;"
+    assert f"**Not checked:** {unseen}" in card
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert said.startswith(f"{out}: {unseen}")
     assert "the most that an input can take is 400 MACs" in card
     assert "the mean over 16 validation samples" in card
 

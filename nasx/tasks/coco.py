@@ -88,8 +88,13 @@ def load_coco(files: Mapping[Split, Path], images: Path | None, size: tuple[int,
     start = 0
     for split in SPLITS:
         stop = start + len(samples[split])
-        splits[split] = _boxed(samples[split], store.array[start:stop])
+        splits[split] = held = _boxed(samples[split], store.array[start:stop])
         start = stop
+        if held.crowd.all():  # or there is none
+            raise NasxError(
+                f"{samples[split][0].listed.path}: no image of {split} has an object, crowds "
+                "aside; annotate some, or each score would be unknown"
+            )
     classes = tuple(listed["train"].categories.values())
     return BoxedData(classes, splits, store.sha256, tuple(warnings))
 

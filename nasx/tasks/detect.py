@@ -16,7 +16,7 @@ from nasx.errors import NasxError
 from nasx.shape import Boxes, Shape, TaskShape
 from nasx.tasks.base import Batch, Split
 from nasx.tasks.boxed import BoxedData, Reals
-from nasx.tasks.boxpictures import SCENES, Drawn, write_boxes
+from nasx.tasks.boxpictures import SCENES, Drawn, sure_from, write_boxes
 from nasx.tasks.boxsizes import SizeBin
 from nasx.tasks.boxvary import VISIBLE, Draws, Vary, draw, in_view, moved, moved_boxes
 from nasx.tasks.data import Indices
@@ -241,27 +241,34 @@ class Detect:
         found = self._found(model, "valid", shape)
         if not found:
             return []
+        answered = [self._answered(one, shape) for one in found]
+        there = [self._there(row) for row in range(len(found))]
+        least = sure_from(answered, there)
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for row in some[picked].tolist():
             path = folder / f"valid-{row:05d}.png"
-            self._draw(path, row, found, shape)
+            # Of the stored image, what is no grey beside it.
+            high, wide = np.rint(held.sizes[row] * held.scales[row]).astype(int)
+            image = held.images[row][:high, :wide]
+            both = there[row], answered[row]
+            write_boxes(path, held.names[row], image, *both, self.data.classes, least)
             written.append(path)
         return written
 
-    def _draw(self, path: Path, row: int, found: Sequence[Found], shape: Shape) -> None:
-        held, one = self.data.splits["valid"], found[row]
-        # Of the stored image, what is no grey beside it.
-        high, wide = np.rint(held.sizes[row] * held.scales[row]).astype(int)
-        across = held.images.shape[2] / shape[2], held.images.shape[1] / shape[1]
+    def _answered(self, one: Found, shape: Shape) -> Drawn:
+        """Return the boxes found on a valid image, in its stored pixels."""
+        stored = self.data.splits["valid"].images.shape
+        across = stored[2] / shape[2], stored[1] / shape[1]
         corners = one.corners.double().numpy() * np.tile(across, 2)
+        return Drawn(corners, one.labels.numpy(), one.chances.double().numpy())
+
+    def _there(self, row: int) -> Drawn:
+        held = self.data.splits["valid"]
         rows = slice(held.offsets[row], held.offsets[row + 1])
         plain = ~held.crowd[rows]
         labels = held.labels[rows][plain]
-        there = Drawn(self._stored["valid"][rows][plain], labels, np.ones(len(labels)))
-        answered = Drawn(corners, one.labels.numpy(), one.chances.double().numpy())
-        image = held.images[row][:high, :wide]
-        write_boxes(path, held.names[row], image, there, answered, self.data.classes)
+        return Drawn(self._stored["valid"][rows][plain], labels, np.ones(len(labels)))
 
 
 def _offsets(image: Tensor, count: int) -> Tensor:
