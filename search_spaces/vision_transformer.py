@@ -17,6 +17,7 @@ from torch import nn
 
 from nasx.assets import Asset
 from nasx.cost.ops import count
+from nasx.errors import SpaceError
 from nasx.recipe import Recipe
 from nasx.shape import TaskShape
 from nasx.space import Space, choice, each, integer, real, when
@@ -182,7 +183,10 @@ class VisionTransformer(Space):
     # -- the network ------------------------------------------------------------------------
 
     def plan(self, shape: TaskShape) -> TransformerPlan | Plan:
-        """Return what the network is made of, with all its heads and hidden units."""
+        """Return what the network is made of, unpruned; SpaceError for images not square."""
+        if shape.input[-1] != shape.side:
+            size = f"{shape.side} x {shape.input[-1]}"
+            raise SpaceError(f"grids of tokens are squares, the task's images are {size} pixels")
         now = self.counted()
         if now.layout == "cnn":
             return scaled(micro(shape), now.width, 1.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nasx.cli import run as command
+from nasx.errors import SpaceError
 from nasx.shape import TaskShape
 from nasx.weights import pack
 from search_spaces.vision_transformer import VisionTransformer
@@ -63,3 +64,9 @@ def test_the_least_share_leaves_a_token() -> None:
         fields = {"layout": "flat", "depth": [4] * 4, "position": "none", "tokens_kept": [0.5] * 3}
         plan = VisionTransformer.from_json(fields).plan(TaskShape("classify", (3, side, side), 2))
         assert plan.kept_by_block() == kept  # type: ignore[union-attr]
+
+
+def test_images_that_are_not_square() -> None:
+    shape = TaskShape("classify", (3, 32, 48), 10)
+    with pytest.raises(SpaceError, match="squares, the task's images are 32 x 48 pixels"):
+        VisionTransformer().build(shape)
