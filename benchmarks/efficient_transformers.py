@@ -1,100 +1,114 @@
-"""What do dropped heads, hidden units and tokens, and low-bit weights save in measured time?
+"""What do dropped heads, hidden units and tokens save in operations, and what in measured time?
 
-    python benchmarks/efficient_transformers.py [--rounds 15] [--only small deit_ti ...]
+    python benchmarks/efficient_transformers.py [--passes 15] [--only micro|tiny|published]
 
-CPU time of one thread, the deployed networks at batch 1 and 8, in ONNX Runtime (on the file that is
-deployed) and in PyTorch; every round visits all variants in random order. A cell is the median over
-rounds of the ratio to the whole network of the same round, beside the ratio of counted MACs.
+Untrained deployed networks of the space `vision_transformer`, cut as `decide` cuts them: a micro
+network (64 px, 256 tokens of 64, 4 blocks) and DeiT-Ti (224 px, 196 tokens of 192, 12 blocks).
+CPU time of one thread, in PyTorch (eager) and in ONNX Runtime, batches of 1 and 8; all networks of
+a table are timed together in drawn order (`nasx.cost.latency`). Cells are ratios to the whole one.
+`published` are the networks of papers, on their own sides, untrained, in milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import platform
 from typing import Any
 
-import onnxruntime
 import torch
-from pruning import deployed, onnxruntime_of, processor, ratios, timed
 from torch import nn
 
 from nasx.cost.card import card_of
+from nasx.cost.latency import Latency, time_each, time_networks
 from nasx.shape import TaskShape
+from nasx.study import Measure
 from search_spaces.vision_transformer import VisionTransformer
 
-HALF = [0.5, 0.5, 0.5]
-CHANGES: dict[str, dict[str, Any]] = {
-    "dense": {},
+MICRO = {
+    "layout": "flat", "patch": 4, "dim": [64, 64, 64, 64], "depth": [4, 2, 2, 2], "stem": "patch",
+    "head_dim": 16, "mlp_ratio": [4, 2, 2, 2], "position": "learned", "pool": "mean",
+}  # fmt: skip
+TINY = next(p for p in VisionTransformer.published if p.name == "deit_ti")
+SIZES: dict[str, tuple[dict[str, Any], TaskShape]] = {
+    "micro": (MICRO, TaskShape("classify", (3, 64, 64), 10)),
+    "tiny": (dict(TINY.candidate), TINY.shape),
+}
+COLUMNS = [("eager", 1), ("eager", 8), ("onnxruntime", 1), ("onnxruntime", 8)]
+CUTS: dict[str, dict[str, Any]] = {
+    "whole": {},
     "half of the heads": {"heads_kept": 0.5},
     "half of the hidden units": {"mlp_kept": 0.5},
-    "tokens .7, .7, .7": {"tokens_kept": [0.7] * 3},
-    "tokens .5, .5, .5": {"tokens_kept": HALF},
-    "all of it by half": {"heads_kept": 0.5, "mlp_kept": 0.5, "tokens_kept": HALF},
-    "weights of 8 bits": {"bits": 8},
-}
-SMALL: dict[str, Any] = {
-    "layout": "flat", "depth": [8, 2, 2, 2], "dim": [64] * 4, "head_dim": 16, "patch": 4,
-    "stem": "patch", "position": "learned", "pool": "cls",
+    "half of both": {"heads_kept": 0.5, "mlp_kept": 0.5},
+    "a quarter of both": {"heads_kept": 0.25, "mlp_kept": 0.25},
+    ".7 of the tokens, three times": {"tokens_kept": [0.7, 0.7, 0.7]},
+    "half of the tokens, three times": {"tokens_kept": [0.5, 0.5, 0.5]},
+    "half of both, .7 of the tokens": {
+        "heads_kept": 0.5, "mlp_kept": 0.5, "tokens_kept": [0.7, 0.7, 0.7],
+    },
+    "weights of 8 bits": {"bits": 8},  # an operator of our own: not for ONNX Runtime's clock
 }  # fmt: skip
 
 
-def fields_of(name: str) -> tuple[dict[str, Any], int]:
-    """Return a network's fields and the side of its images."""
-    if name == "small":
-        return SMALL, 32
-    points = {point.name: point for point in VisionTransformer.published}
-    return dict(points[name].candidate), points[name].shape.side
-
-
-def network(fields: dict[str, Any], x: torch.Tensor, classes: int) -> nn.Module:
-    """Return the deployed network of some fields, with drawn weights."""
+def network(fields: dict[str, Any], shape: TaskShape) -> nn.Module:
+    """Return the untrained deployed network of a candidate."""
+    candidate = VisionTransformer.from_json(fields)
     torch.manual_seed(0)
-    shape = TaskShape("classify", tuple(x.shape[1:]), classes)
-    one = VisionTransformer.from_json(fields)
-    return one.decide(one.build(shape)).eval()
+    return candidate.decide(candidate.build(shape)).eval()
 
 
-def of_network(name: str, rounds: int) -> None:
-    """Print the rows of one network."""
-    fields, side = fields_of(name)
-    xs = torch.randn(8, 3, side, side, generator=torch.Generator().manual_seed(1))
-    models = {n: network({**fields, **change}, xs, 10) for n, change in CHANGES.items()}
-    files = {n: deployed(model, xs) for n, model in models.items()}
-    cells = []
-    for x in (xs[:1], xs):
-        for runs in (
-            {n: onnxruntime_of(file, x) for n, file in files.items()},
-            {n: (lambda m=model, x=x: m(x)) for n, model in models.items()},
-        ):
-            times = timed(runs, rounds)
-            cells.append((statistics.median(times["dense"]), ratios(times)))
-    cards = {n: card_of(model, (3, side, side)) for n, model in models.items()}
-    whole = cards["dense"]
-    dense = " | ".join(f"{ms:.3f} ms" for ms, _ in cells)
-    print(f"| {name}, {side} px | whole | {whole.macs / 1e6:.1f} M | {whole.bytes:,} | {dense} | |")
-    for n, card in list(cards.items())[1:]:
-        ratio = " | ".join(f"{found[n][0]:.3f}" for _, found in cells)
-        apart = statistics.median(found[n][1] for _, found in cells)
+def published(passes: int) -> None:
+    """Print what the networks of papers take, the dearest one (ViT-L) left out."""
+    measure = Measure(runtime="onnxruntime", device="cpu", batch=1, threads=1)
+    points = [p for p in VisionTransformer.published if p.name != "vit_l"]
+    print("| network | side | MACs (G) | ms, ONNX Runtime (quartiles) |\n|---|---|---|---|")
+    for point in points:  # one after the other: together they would need 4 GB
+        made = {point.name: (network(dict(point.candidate), point.shape), point.shape.input)}
+        found = time_networks(made, measure, passes=min(passes, 5))[point.name]
+        low, high = f"{found.q1_ms:.1f}", f"{found.q3_ms:.1f}"
+        macs = (point.macs or 0) / 1e9
         print(
-            f"| | {n} | {card.macs / whole.macs:.3f} | {card.bytes / whole.bytes:.3f} | {ratio} "
-            f"| {apart:.0%} |",
+            f"| {point.name} | {point.shape.side} | {macs:.3f} | {found.median_ms:.1f} "
+            f"({low} to {high}) |",
             flush=True,
         )
+    print()
+
+
+def ratio(found: dict[str, Latency], name: str) -> str:
+    """Return a latency over that of the whole network."""
+    return f"{found[name].median_ms / found['whole'].median_ms:.2f}" if name in found else "-"
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--rounds", type=int, default=15)
-    ask.add_argument("--only", nargs="+", default=["small", "deit_ti"])
-    given = ask.parse_args()
+    """Print one table for each size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--passes", type=int, default=15)
+    parser.add_argument("--only", choices=(*SIZES, "published"))
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    versions = f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
-    print(f"machine: {processor()}, {versions}, one thread, {given.rounds} rounds\n")
-    print("| network | change | MACs | bytes | ORT, 1 | eager, 1 | ORT, 8 | eager, 8 | quartiles |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    with torch.inference_mode():
-        for name in given.only:
-            of_network(name, given.rounds)
+    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}\n")
+    if asked.only in (None, "published"):
+        published(asked.passes)
+    for size, (base, shape) in SIZES.items():
+        if asked.only not in (None, size):
+            continue
+        made = {name: network({**base, **cut}, shape) for name, cut in CUTS.items()}
+        cards = {name: card_of(model, shape.input) for name, model in made.items()}
+        columns = []
+        for runtime, batch in COLUMNS:
+            measure = Measure(runtime=runtime, device="cpu", batch=batch, threads=1)
+            pairs = {name: (model, shape.input) for name, model in made.items()}
+            columns.append(time_each(pairs, measure, passes=asked.passes).latencies)
+        heads = [f"{runtime}, batch {batch}" for runtime, batch in COLUMNS]
+        print(f"| {size}: what is left | MACs | params | bytes | " + " | ".join(heads) + " |")
+        print("|---" * (4 + len(heads)) + "|")
+        for name, card in cards.items():
+            of = cards["whole"]
+            costs = (card.macs / of.macs, card.params / of.params, card.bytes / of.bytes)
+            cells = [f"{v:.2f}" for v in costs] + [ratio(found, name) for found in columns]
+            print(f"| {name} | " + " | ".join(cells) + " |")
+        whole = ", ".join(f"{found['whole'].median_ms:.2f}" for found in columns)
+        print(f"\nwhole: {cards['whole'].macs:,} MACs, {whole} ms\n", flush=True)
 
 
 if __name__ == "__main__":
