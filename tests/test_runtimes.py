@@ -56,7 +56,7 @@ def test_compiled_networks_are_timed_and_left_as_they_were(runtime):
     if runtime == "compile":
         assert counters["stats"]["unique_graphs"] == graphs + 2
         # The least of the runs: calls take .2 ms here, and other work doubles single ones.
-    assert timed.latencies["small"].min_ms < timed.latencies["large"].min_ms
+        assert timed.latencies["small"].min_ms < timed.latencies["large"].min_ms
     assert timed.latencies["small"].runtime == runtime
     assert set(timed.faults) == {"bad"}
     assert "Misfit: cannot run on an input of 1 x 3 x 8 x 8: mat1" in timed.faults["bad"]
